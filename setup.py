@@ -1,0 +1,37 @@
+"""Build script: everything static stands in pyproject.toml, here is only the optional compiled kernel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools_rust import Binding, RustExtension
+
+KERNEL = RustExtension(
+    "vmsavedstate.codec._kernel",
+    path="rust/Cargo.toml",
+    binding=Binding.PyO3,
+    py_limited_api=True,
+    debug=False,  # editable installs would otherwise get an unoptimised kernel
+    optional=True,  # without a Rust toolchain the Python codec serves
+)
+
+
+class HonestWheel(bdist_wheel):
+    """Tags the wheel after what was really built: abi3 with the kernel, pure Python without."""
+
+    def finalize_options(self) -> None:
+        """Wear the stable-ABI tag of the oldest supported Python."""
+        self.py_limited_api = "cp310"
+        super().finalize_options()
+
+    def run(self) -> None:
+        """Build first, then decide on the tag."""
+        self.run_command("build")
+        built = Path(self.get_finalized_command("build").build_lib, "vmsavedstate", "codec")
+        self.root_is_pure = not [*built.glob("_kernel*.so"), *built.glob("_kernel*.pyd")]
+        super().run()
+
+
+setup(rust_extensions=[KERNEL], cmdclass={"bdist_wheel": HonestWheel})

@@ -1,0 +1,137 @@
+"""XPRESS and page tokens, and the one choice between the compiled kernel and its Python twin.
+
+The kernel serves when it was built; ``VMSAVEDSTATE_KERNEL=python`` forces the twin, ``VMSAVEDSTATE_KERNEL=rust`` demands
+the kernel. A kernel that is there but does not load is an error, never a silent fallback to something 50 times slower.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Protocol
+
+from ..errors import CodecError, InvalidArgumentError, VmSavedStateError
+from . import tokens, xpress
+from .tokens import BAD, BLOCK, END, MORE, PAGE, SEGMENT, ScanAnswer
+
+__all__ = [
+    "BAD",
+    "BLOCK",
+    "END",
+    "MORE",
+    "PAGE",
+    "SEGMENT",
+    "Codec",
+    "ScanAnswer",
+    "active",
+    "xpress_decode",
+    "xpress_encode",
+]
+
+
+class Codec(Protocol):
+    """What either codec offers; see :mod:`.tokens` and :mod:`.xpress` for the meaning of each function."""
+
+    name: str
+
+    def xpress_decode(self, data: bytes, size: int) -> bytes:
+        """``size`` bytes of plain LZ77 output; CodecError."""
+        ...
+
+    def xpress_encode(self, data: bytes) -> bytes:
+        """Plain LZ77 data that decodes to ``data``."""
+        ...
+
+    def scan(self, window: bytes, base: int, position: int, produced: int, size: int, stop: int) -> ScanAnswer:
+        """Index page tokens."""
+        ...
+
+    def decode(
+        self, data: bytes, base: int, segments: bytes, start: int, size: int
+    ) -> tuple[bytes, list[tuple[int, int, str]]]:
+        """Decode a part of an indexed block."""
+        ...
+
+    def encode_block(self, data: bytes) -> bytes:
+        """Make the page tokens of a block."""
+        ...
+
+
+class PythonCodec:
+    """The twin: pure Python, no compiled code."""
+
+    name = "python"
+    xpress_decode = staticmethod(xpress.decode)
+    xpress_encode = staticmethod(xpress.encode)
+    scan = staticmethod(tokens.scan)
+    decode = staticmethod(tokens.decode)
+    encode_block = staticmethod(tokens.encode_block)
+
+
+class RustCodec:
+    """The compiled kernel; releases the interpreter lock while it decodes."""
+
+    name = "rust"
+
+    def __init__(self) -> None:
+        from . import _kernel
+
+        self._kernel = _kernel
+        self.xpress_encode = _kernel.xpress_encode
+        self.scan = _kernel.scan
+        self.decode = _kernel.decode
+        self.encode_block = _kernel.encode_block
+
+    def xpress_decode(self, data: bytes, size: int) -> bytes:
+        """``size`` bytes of plain LZ77 output; CodecError."""
+        out, message, position, produced = self._kernel.xpress_decode(data, size)
+        if message:
+            raise CodecError(message, position=position, produced=produced)
+        return out
+
+
+def kernel_is_built() -> bool:
+    """Whether a compiled kernel is installed, loadable or not."""
+    return importlib.util.find_spec(f"{__name__}._kernel") is not None
+
+
+def select(choice: str) -> Codec:
+    """The codec for one value of ``VMSAVEDSTATE_KERNEL``: empty, ``python`` or ``rust``.
+
+    Raises InvalidArgumentError for any other value, VmSavedStateError when the kernel is demanded or built but does not
+    load.
+    """
+    if choice not in ("", "python", "rust"):
+        raise InvalidArgumentError(
+            f"VMSAVEDSTATE_KERNEL is {choice!r}", remedy="set it to 'python' or 'rust', or leave it unset"
+        )
+    if choice == "python" or (not choice and not kernel_is_built()):
+        return PythonCodec()
+    try:
+        return RustCodec()
+    except ImportError as error:
+        raise VmSavedStateError(
+            f"the compiled kernel does not load: {error}",
+            remedy="reinstall the package, or set VMSAVEDSTATE_KERNEL=python to run without it",
+        ) from error
+
+
+_active: Codec | None = None
+
+
+def active() -> Codec:
+    """The codec that serves this process; chosen at the first call."""
+    global _active
+    if _active is None:
+        _active = select(os.environ.get("VMSAVEDSTATE_KERNEL", ""))
+    return _active
+
+
+def xpress_decode(data: bytes, size: int) -> bytes:
+    """``size`` bytes of output of plain LZ77 (XPRESS, MS-XCA); raises CodecError."""
+    return active().xpress_decode(data, size)
+
+
+def xpress_encode(data: bytes) -> bytes:
+    """Plain LZ77 (XPRESS, MS-XCA) data that decodes to ``data``."""
+    return active().xpress_encode(data)

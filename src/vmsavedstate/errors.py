@@ -1,0 +1,179 @@
+"""Every error a caller can meet: one tree under :class:`VmSavedStateError`.
+
+Nothing else may be raised across the public API for bad input. An error says what is wrong, in which file, at which
+offset (hex), what was found and expected, and what to do; ``hresult`` is the code Microsoft's dump provider documents
+for the same situation (specification of the API, section 5).
+"""
+
+from __future__ import annotations
+
+E_FAIL = 0x80004005
+E_INVALIDARG = 0x80070057
+E_NOTIMPL = 0x80004001
+ERROR_FILE_NOT_FOUND = 0x80070002
+ERROR_ACCESS_DENIED = 0x80070005
+ERROR_FILE_CORRUPT = 0x80070570
+ERROR_READ_FAULT = 0x8007001E
+ERROR_WRITE_FAULT = 0x8007001D
+PARTITION_STATE_NOT_FOUND = 0xC0370500
+GUEST_MEMORY_NOT_FOUND = 0xC0370501
+NO_VP_FOUND_IN_PARTITION_STATE = 0xC0370502
+INVALID_VP_STATE = 0xC0370506
+VP_VTL_NOT_ENABLED = 0xC0370509
+
+
+class VmSavedStateError(Exception):
+    """Base of all errors of this package.
+
+    Attributes:
+        message: what is wrong, one sentence without file and offset.
+        file: path of the file concerned, or None.
+        offset: byte offset in that file, or None.
+        remedy: what the user can do about it, or None.
+        hresult: unsigned 32-bit HRESULT of Microsoft's provider for this situation (API specification, section 5).
+    """
+
+    hresult: int = E_FAIL
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str | None = None,
+        offset: int | None = None,
+        remedy: str | None = None,
+        hresult: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.file = file
+        self.offset = offset
+        self.remedy = remedy
+        if hresult is not None:
+            self.hresult = hresult
+
+    def __str__(self) -> str:
+        """The whole story in one line: ``file: at 0x...: message; remedy``."""
+        where = f"{self.file}: " if self.file is not None else ""
+        at = f"at {self.offset:#x}: " if self.offset is not None else ""
+        remedy = f" ({self.remedy})" if self.remedy else ""
+        return f"{where}{at}{self.message}{remedy}"
+
+
+class SourceError(VmSavedStateError, OSError):
+    """A file cannot be opened, read or written: missing, a directory, no permission, an I/O error, or it shrank.
+
+    The HRESULT is ERROR_FILE_NOT_FOUND for a missing file, ERROR_ACCESS_DENIED without permission, else
+    ERROR_READ_FAULT or ERROR_WRITE_FAULT.
+    """
+
+    hresult = ERROR_READ_FAULT
+
+
+class FormatError(VmSavedStateError):
+    """The file is not of a kind this package reads (format specification, section 1)."""
+
+    hresult = ERROR_FILE_CORRUPT
+
+
+class CorruptFileError(VmSavedStateError):
+    """The file is of a known kind and is damaged beyond what reading can go on with, or ``strict`` forbids going on."""
+
+    hresult = ERROR_FILE_CORRUPT
+
+
+class EncryptedStateError(VmSavedStateError):
+    """The partition state is encrypted or damaged as a whole (format specification, section 7)."""
+
+    hresult = ERROR_FILE_CORRUPT
+
+
+class PartitionStateNotFoundError(VmSavedStateError):
+    """The file holds no saved state: a VM that is running or off, or a production checkpoint (0xC0370500)."""
+
+    hresult = PARTITION_STATE_NOT_FOUND
+
+
+class GuestMemoryNotFoundError(VmSavedStateError):
+    """The saved state names no guest memory (0xC0370501)."""
+
+    hresult = GUEST_MEMORY_NOT_FOUND
+
+
+class NoVirtualProcessorError(VmSavedStateError):
+    """The partition state holds no virtual processor (0xC0370502)."""
+
+    hresult = NO_VP_FOUND_IN_PARTITION_STATE
+
+
+class CompanionError(VmSavedStateError):
+    """One half of a ``.bin``/``.vsv`` pair is missing, or the two files do not belong together."""
+
+    hresult = ERROR_FILE_CORRUPT
+
+
+class KeyNotFoundError(VmSavedStateError, KeyError):
+    """A key path is not in the store."""
+
+    hresult = ERROR_FILE_CORRUPT
+
+
+class CodecError(VmSavedStateError, ValueError):
+    """Compressed data is malformed; ``position`` is the byte position in that data.
+
+    ``produced`` is how many bytes of output were decoded before.
+    """
+
+    hresult = ERROR_FILE_CORRUPT
+
+    def __init__(self, message: str, *, position: int = 0, produced: int = 0) -> None:
+        super().__init__(message)
+        self.position = position
+        self.produced = produced
+
+
+class GuestMemoryError(VmSavedStateError):
+    """Guest memory that is asked for is not there: a hole, a block missing from the file, or a damaged block.
+
+    Attributes:
+        start, end: the guest physical range in bytes that cannot be delivered (``end`` excluded). For raw reads these
+            are offsets into the raw stream.
+        reason: ``"hole"``, ``"missing"`` or ``"damaged"``.
+    """
+
+    hresult = ERROR_FILE_CORRUPT
+
+    def __init__(self, message: str, *, start: int, end: int, reason: str, file: str | None = None) -> None:
+        super().__init__(
+            message,
+            file=file,
+            remedy="pass a fill byte to read on over such ranges",
+            hresult=E_INVALIDARG if reason == "hole" else ERROR_FILE_CORRUPT,
+        )
+        self.start = start
+        self.end = end
+        self.reason = reason
+
+
+class RegisterNotAvailableError(VmSavedStateError, KeyError, AttributeError):
+    """The saved state does not hold this register (0xC0370506). It is both a KeyError and an AttributeError."""
+
+    hresult = INVALID_VP_STATE
+
+
+class VtlNotEnabledError(VmSavedStateError, LookupError):
+    """The virtual trust level is not enabled on this processor or partition (0xC0370509)."""
+
+    hresult = VP_VTL_NOT_ENABLED
+
+
+class ScreenError(VmSavedStateError):
+    """A picture of the console is saved, but not in the one layout that is known (format specification, 3.1)."""
+
+    hresult = ERROR_FILE_CORRUPT
+
+
+class InvalidArgumentError(VmSavedStateError, ValueError):
+    """The caller passed a value outside of the documented range (E_INVALIDARG)."""
+
+    hresult = E_INVALIDARG

@@ -1,0 +1,113 @@
+"""Findings: what is odd or broken in a file that can be read all the same.
+
+A sound file has none. The table of format specification section 11 says which situations become a finding and which an
+error; in strict mode :class:`FindingLog` turns findings into errors.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from .errors import CorruptFileError
+
+
+class Severity(Enum):
+    """How bad a finding is.
+
+    ``NOTE``: unusual, nothing is lost. ``DAMAGE``: the file is not what its writer wrote, or not what the format allows.
+    """
+
+    NOTE = "note"
+    DAMAGE = "damage"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One observation about a file.
+
+    Attributes:
+        severity: note or damage.
+        file: path of the file, or None when it concerns no single file.
+        offset: byte offset in the file; for values spread over the file, of the place that names them. None if unknown.
+        message: what is wrong, one sentence.
+        found, expected: the values concerned (numbers in hex), or None.
+    """
+
+    severity: Severity
+    file: str | None
+    offset: int | None
+    message: str
+    found: str | None = None
+    expected: str | None = None
+
+    def __str__(self) -> str:
+        """The finding in one line, as ``vmrs verify`` prints it."""
+        at = f" at {self.offset:#x}" if self.offset is not None else ""
+        values = "".join(
+            f", {label} {value}" for label, value in (("found", self.found), ("expected", self.expected)) if value
+        )
+        return f"{self.severity.value}: {self.file or '-'}{at}: {self.message}{values}"
+
+
+class FindingLog:
+    """Collects the findings of one open file or pair; safe to use from several threads.
+
+    In strict mode every finding but those reported with ``strict_accepts`` raises :class:`CorruptFileError` instead.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = strict
+        self._items: dict[Finding, None] = {}
+        self._lock = threading.Lock()
+
+    def note(self, file: str | None, offset: int | None, message: str, **values: object) -> None:
+        """Record something unusual that loses nothing; strict mode accepts it."""
+        self._add(Severity.NOTE, file, offset, message, values, raises=False)
+
+    def refusable(self, file: str | None, offset: int | None, message: str, **values: object) -> None:
+        """Record a note that strict mode must refuse, such as a pending replay log."""
+        self._add(Severity.NOTE, file, offset, message, values, raises=True)
+
+    def damage(self, file: str | None, offset: int | None, message: str, **values: object) -> None:
+        """Record damage; strict mode refuses it."""
+        self._add(Severity.DAMAGE, file, offset, message, values, raises=True)
+
+    def _add(
+        self,
+        severity: Severity,
+        file: str | None,
+        offset: int | None,
+        message: str,
+        values: dict[str, object],
+        *,
+        raises: bool,
+    ) -> None:
+        found, expected = (_show(values.get(name)) for name in ("found", "expected"))
+        finding = Finding(severity, file, offset, message, found, expected)
+        if raises and self.strict:
+            detail = "".join(f", {label} {text}" for label, text in (("found", found), ("expected", expected)) if text)
+            raise CorruptFileError(
+                message + detail, file=file, offset=offset, remedy="strict mode; without it reading goes on"
+            )
+        with self._lock:  # the same damaged block may be met by several reads: it is one finding
+            self._items.setdefault(finding)
+
+    def __iter__(self) -> Iterator[Finding]:
+        """The findings so far, in the order they were met."""
+        with self._lock:
+            return iter(tuple(self._items))
+
+    def __len__(self) -> int:
+        """How many findings there are so far."""
+        return len(self._items)
+
+
+def _show(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return f"{value:#x}"
+    return str(value)

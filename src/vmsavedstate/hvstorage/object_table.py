@@ -1,0 +1,161 @@
+"""Object tables: where the key tables and file objects of a file lie (format specification, 2.5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..errors import CorruptFileError
+from ..findings import FindingLog
+from ..source import Source
+from . import layout
+from .checksum import checksum, sealed
+from .layout import ObjectType
+
+MAX_TABLE_BYTES = 16 << 20  # real tables have 4 or 8 KiB; nothing is allocated by an unchecked size
+MAX_ENTRIES = 1 << 24  # file objects of 16 TiB of guest memory
+EMPTY_ENTRY = sealed(bytes(layout.OBJECT_ENTRY.size), layout.OBJECT_ENTRY_CHECKSUM_AT)
+
+
+@dataclass
+class ObjectDirectory:
+    """Everything the chained object tables name; offsets and (aligned) sizes in bytes, in the order of the tables."""
+
+    key_tables: list[tuple[int, int]] = field(default_factory=list)
+    file_objects: dict[int, int] = field(default_factory=dict)
+    tables: dict[int, int] = field(default_factory=dict)
+    entries: int = 0
+
+
+class ObjectTableReader:
+    """Follows the chain of object tables, checks every entry, and lists what they name."""
+
+    def __init__(self, source: Source, alignment: int, log: FindingLog) -> None:
+        self.source = source
+        self.alignment = alignment
+        self.log = log
+        self.directory = ObjectDirectory()
+        self._bytes = 0
+
+    def read(self) -> ObjectDirectory:
+        """The directory. Raises CorruptFileError where the first table cannot be read at all."""
+        at = layout.FIRST_OBJECT_TABLE
+        if at + layout.OBJECT_TABLE_HEADER.size > self.source.size:
+            raise CorruptFileError(
+                "the file ends before its first object table",
+                file=self.source.path,
+                offset=self.source.size,
+                remedy="it is truncated; use an intact copy",
+            )
+        _, count = self._header(at)
+        wanted = layout.OBJECT_TABLE_HEADER.size + count * layout.OBJECT_ENTRY.size
+        pending = [(at, layout.align(wanted, self.alignment), None)]
+        while pending:
+            offset, size, named_at = pending.pop(0)
+            pending.extend(self._read_table(offset, size, named_at))
+        self._report_overlaps()
+        return self.directory
+
+    def _header(self, at: int) -> tuple[int, int]:
+        signature, count = layout.OBJECT_TABLE_HEADER.unpack(self.source.read(at, layout.OBJECT_TABLE_HEADER.size))
+        return signature, count
+
+    def _read_table(self, at: int, size: int, named_at: int | None) -> list[tuple[int, int, int | None]]:
+        """Take over the entries of one table; the tables it chains to."""
+        damage, path = self.log.damage, self.source.path
+        first = named_at is None
+        where = at if first else named_at
+        if at in self.directory.tables:
+            damage(path, where, "object tables form a loop, the chain ends here", found=at)
+            return []
+        if at + layout.OBJECT_TABLE_HEADER.size > self.source.size:
+            damage(path, where, "chained object table lies outside of the file", found=at)
+            return []
+        signature, count = self._header(at)
+        if signature != layout.OBJECT_TABLE_SIGNATURE:
+            if first:
+                raise CorruptFileError(
+                    f"the first object table has the signature {signature:#010x} instead of "
+                    f"{layout.OBJECT_TABLE_SIGNATURE:#010x}",
+                    file=path,
+                    offset=at,
+                    remedy="the file is damaged; try another copy of it",
+                )
+            damage(
+                path, at, "chained object table", found=signature, expected=f"{layout.OBJECT_TABLE_SIGNATURE:#010x}"
+            )
+            return []
+        count = self._bounded_count(at, size, count)
+        self.directory.tables[at] = size
+        self._bytes += size
+        if self._bytes > self.source.size or self.directory.entries + count > MAX_ENTRIES:
+            damage(path, at, "object tables add up to more than the file can hold, the chain ends here")
+            return []
+        raw = self.source.read(at + layout.OBJECT_TABLE_HEADER.size, count * layout.OBJECT_ENTRY.size)
+        return self._take_entries(raw, at + layout.OBJECT_TABLE_HEADER.size)
+
+    def _bounded_count(self, at: int, size: int, count: int) -> int:
+        """The number of entries to read; a count that does not fill its table is a finding (section 9, rule 3)."""
+        end = min(at + min(size, MAX_TABLE_BYTES), self.source.size)
+        room = (end - at - layout.OBJECT_TABLE_HEADER.size) // layout.OBJECT_ENTRY.size
+        capacity = (size - layout.OBJECT_TABLE_HEADER.size) // layout.OBJECT_ENTRY.size
+        if count != capacity or count > room:
+            self.log.damage(
+                self.source.path, at + 4, "object table is not filled to its size", found=count, expected=capacity
+            )
+        return max(0, min(count, room))
+
+    def _take_entries(self, raw: bytes, base: int) -> list[tuple[int, int, int | None]]:
+        step = layout.OBJECT_ENTRY.size
+        chained: list[tuple[int, int, int | None]] = []
+        bad_run: list[int] = []
+        self.directory.entries += len(raw) // step
+        key_tables, file_objects = self.directory.key_tables, self.directory.file_objects
+        for index, (kind, stored, offset, size, _flags) in enumerate(layout.OBJECT_ENTRY.iter_unpack(raw)):
+            entry = raw[index * step : index * step + step]
+            if entry == EMPTY_ENTRY:
+                continue
+            here = base + index * step
+            if checksum(entry, layout.OBJECT_ENTRY_CHECKSUM_AT) != stored:
+                bad_run.append(here)
+            if kind == ObjectType.FILE_OBJECT:
+                if offset in file_objects:
+                    self.log.damage(self.source.path, here, "two entries name the same file object", found=offset)
+                file_objects[offset] = size
+            elif kind == ObjectType.KEY_TABLE:
+                key_tables.append((offset, size))
+            elif kind == ObjectType.OBJECT_TABLE:
+                chained.append((offset, size, here))
+            elif kind not in (ObjectType.FREE, ObjectType.EMPTY):
+                self.log.note(self.source.path, here, "object of unknown type, ignored", found=kind)
+        self._report_bad(bad_run)
+        return chained
+
+    def _report_bad(self, places: list[int]) -> None:
+        """One finding per run of neighbouring entries, so that a wiped table does not give thousands."""
+        start = 0
+        for index, place in enumerate(places):
+            last = index + 1 == len(places) or places[index + 1] != place + layout.OBJECT_ENTRY.size
+            if last:
+                number = index + 1 - start
+                what = "object table entry" if number == 1 else f"{number} object table entries from here on"
+                self.log.damage(self.source.path, places[start], f"{what}: wrong checksum")
+                start = index + 1
+
+    def _report_overlaps(self) -> None:
+        spans = sorted(
+            [*self.directory.file_objects.items(), *self.directory.key_tables, *self.directory.tables.items()]
+        )
+        previous_start = previous_end = 0
+        for start, size in spans:
+            if start < previous_end:
+                self.log.damage(
+                    self.source.path,
+                    start,
+                    f"object overlaps the one at {previous_start:#x}",
+                    found=start,
+                    expected=f"{previous_end:#x} or above",
+                )
+            if start + size > previous_end:
+                previous_start, previous_end = start, start + size
+        if spans and spans[0][0] < layout.FIRST_OBJECT_TABLE:
+            self.log.damage(self.source.path, spans[0][0], "object overlaps the file headers")

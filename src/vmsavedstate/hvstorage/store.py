@@ -1,0 +1,192 @@
+"""A HyperVStorage file as a tree of keys: ``.vmrs``, ``.vmcx`` (format specification, section 2)."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from ..errors import FormatError
+from ..findings import Finding, FindingLog
+from ..keytree import KeyEntry, KeyTree, add_child, sort_children
+from ..source import PathArgument, Source
+from . import layout
+from .header import Header, has_signature, read_header
+from .key_table import KeyRecord, KeyTable, load_table, scan_table
+from .layout import KeyType
+from .object_table import ObjectDirectory, ObjectTableReader
+from .replay import pending_patches
+
+MAX_KEY_TABLES = 65_535  # their index is a u16, and 0 is the root
+MAX_DEPTH = 256  # levels of nodes; 41 are known to be legal
+
+
+class Store(KeyTree):
+    """An open HyperVStorage file.
+
+    ``store[path]`` is a key, ``store.walk()`` yields all of them, ``store.findings`` says what is odd or broken.
+    Opening reads and checks every table; values are read when asked for. The file is never written.
+
+    Attributes:
+        source: the file.
+        header: the header in force.
+        objects: what the object tables name.
+    """
+
+    def __init__(self, source: Source, log: FindingLog) -> None:
+        super().__init__(log)
+        self.source = source
+        self.header: Header = read_header(source, log)
+        source.overlay(pending_patches(source, self.header, log))
+        self.objects: ObjectDirectory = ObjectTableReader(source, _alignment(self.header), log).read()
+        records: list[KeyRecord] = []
+        for table in self._key_tables():
+            records.extend(scan_table(table, source.path, log))
+        self._grow(records)
+
+    @classmethod
+    def open(cls, path: PathArgument, *, strict: bool = False) -> Store:
+        """Open a ``.vmrs`` or ``.vmcx`` file.
+
+        Raises SourceError, FormatError (not HyperVStorage), CorruptFileError; with ``strict`` the latter also for
+        everything that is otherwise a finding, except harmless notes.
+        """
+        source = Source(path)
+        try:
+            if not has_signature(source):
+                raise FormatError(
+                    "this is not a HyperVStorage file (.vmrs, .vmcx)",
+                    file=source.path,
+                    offset=0,
+                    remedy="name a file that Hyper-V wrote",
+                )
+            return cls(source, FindingLog(strict=strict))
+        except BaseException:
+            source.close()
+            raise
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is odd or broken in this file, so far; empty for a sound file."""
+        return tuple(self.log)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.source.close()
+
+    def __enter__(self) -> Store:
+        """The store itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+    def _key_tables(self) -> list[KeyTable]:
+        """All readable key tables; of two with one index the newer (section 2.6)."""
+        tables: dict[int, KeyTable] = {}
+        listed = self.objects.key_tables
+        if len(listed) > MAX_KEY_TABLES:
+            self.log.damage(self.source.path, listed[MAX_KEY_TABLES][0], "too many key tables", found=len(listed))
+        for offset, size in listed[:MAX_KEY_TABLES]:
+            table = load_table(self.source, offset, size, self.log)
+            if table is None:
+                continue
+            other = tables.get(table.index)
+            if other is not None:
+                self.log.damage(
+                    self.source.path, offset, f"two key tables have one index, the other is at {other.offset:#x}",
+                    found=table.index,
+                )  # fmt: skip
+                if 0 < (other.sequence - table.sequence) & 0xFFFF < 0x8000:
+                    continue
+            tables[table.index] = table
+        return list(tables.values())
+
+    def _grow(self, records: list[KeyRecord]) -> None:
+        """Make the tree. Parents may stand behind their children, so all records are there first (section 2.9)."""
+        nodes: dict[int, KeyEntry] = {}
+        entries = [self._entry(record) for record in records]
+        for record, entry in zip(records, entries, strict=True):
+            if record.kind == KeyType.NODE:
+                nodes[record.key] = entry
+        for record, entry in zip(records, entries, strict=True):
+            if not record.parent:
+                self.roots.append(entry)
+                continue
+            parent = nodes.get(record.parent)
+            if parent is None:
+                table, offset = record.parent >> 32, record.parent & 0xFFFFFFFF
+                self.log.damage(
+                    self.source.path, entry.offset + 6, f"parent of key {entry.name!r} is not a node of this file",
+                    found=f"table {table:#x}, offset {offset:#x}",
+                )  # fmt: skip
+                self.orphans.append(entry)
+            else:
+                add_child(parent, entry)
+        self.roots.sort(key=lambda entry: entry.sequence)
+        for node in nodes.values():
+            sort_children(node)
+        self._cut_loops(list(nodes.values()))
+
+    def _entry(self, record: KeyRecord) -> KeyEntry:
+        kind = record.kind
+        type_name = layout.KEY_TYPE_NAMES.get(kind)  # type: ignore[call-overload]  # an int finds its IntEnum key
+        if type_name is None:
+            type_name = f"unknown({kind})"
+            self.log.note(self.source.path, record.offset, "key of unknown type", found=kind)
+        if record.pointer:
+            self._check_pointer(record)
+        return KeyEntry(
+            record.name.decode("utf-8", errors="surrogateescape"),
+            type_name,
+            self.source,
+            self.log,
+            record.offset,
+            record.value_offset,
+            record.value_size,
+            external=record.pointer,
+            sequence=record.sequence,
+        )
+
+    def _check_pointer(self, record: KeyRecord) -> None:
+        size = self.objects.file_objects.get(record.value_offset)
+        if record.value_offset + record.value_size > self.source.size:
+            message = f"value of {record.value_size:#x} bytes lies outside of the file"
+        elif size is None:
+            message = "value is no file object of the object tables"
+        elif size < record.value_size:
+            message = f"value of {record.value_size:#x} bytes is larger than its file object of {size:#x}"
+        else:
+            return
+        self.log.damage(
+            self.source.path, record.offset, f"key {record.name.decode('utf-8', 'replace')!r}: {message}",
+            found=record.value_offset,
+        )  # fmt: skip
+
+    def _cut_loops(self, nodes: list[KeyEntry]) -> None:
+        """Nodes that the root does not reach, or only too deep, become orphans so that nothing recurses for ever."""
+        reached: set[int] = set()
+        level, depth = [entry for entry in (*self.roots, *self.orphans) if entry.type == "node"], 0
+        while level and depth < MAX_DEPTH:
+            reached.update(map(id, level))
+            level = [child for entry in level for child in entry._children or () if child.type == "node"]
+            depth += 1
+        for node in nodes:
+            if id(node) in reached:
+                continue
+            above = node.parent
+            if above is not None and id(above) not in reached and node in self.orphans:
+                continue
+            reason = "nested too deep" if level else "its parents form a ring"
+            self.log.damage(self.source.path, node.offset, f"key {node.name!r} cannot be reached: {reason}")
+            if above is not None and above._children is not None:
+                above._children = [child for child in above._children if child is not node]
+            node.parent = None
+            self.orphans.append(node)
+
+
+def _alignment(header: Header) -> int:
+    """The alignment to reckon with; an illegal one (already a finding) counts as the default."""
+    legal = layout.MIN_ALIGNMENT <= header.alignment <= layout.MAX_ALIGNMENT
+    return header.alignment if legal else layout.MIN_ALIGNMENT

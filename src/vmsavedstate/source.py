@@ -1,0 +1,209 @@
+"""The one place that opens evidence: read-only, positioned reads, bounds, and the in-memory overlay of a replay log.
+
+Files are never mapped: a mapped file that shrinks under the reader kills the process, a positioned read only fails.
+No other module of the reader may call ``open`` or ``os.open``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, SourceError
+
+PathArgument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
+_HAS_PREAD = hasattr(os, "pread")
+_HAS_PREADV = hasattr(os, "preadv")
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Bytes that stand over the file's own from ``offset`` (bytes) on."""
+
+    offset: int
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        """First byte offset behind the patch."""
+        return self.offset + len(self.data)
+
+
+class Source:
+    """An open file of evidence.
+
+    Attributes:
+        path: the path as text (undecodable bytes as surrogate escapes).
+        size: bytes; with an overlay, the size the file would have once it is applied.
+    """
+
+    def __init__(self, path: PathArgument) -> None:
+        self.path = os.fsdecode(path)
+        self._lock = threading.Lock()  # serialises seek+read where the platform has no positioned read
+        self._patches: tuple[Patch, ...] = ()
+        self._starts: tuple[int, ...] = ()
+        self._fd = _open_read_only(path, self.path)
+        self.file_size = self.size = os.lseek(self._fd, 0, os.SEEK_END)
+
+    def close(self) -> None:
+        """Close the file; harmless when it is closed already."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        """Close what the owner forgot, so that a dropped state holds no evidence open."""
+        if getattr(self, "_fd", -1) >= 0:
+            self.close()
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """(device, inode) of the open file, to tell whether two paths name one file."""
+        info = os.fstat(self._fd)
+        return info.st_dev, info.st_ino
+
+    def overlay(self, patches: Sequence[Patch]) -> None:
+        """Lay patches over the file, later ones over earlier ones, without writing (format specification, 2.11).
+
+        A patch may extend the file; a gap between the old end and the patch reads as zeros, as a real write leaves it.
+        """
+        merged: list[Patch] = []
+        for patch in patches:
+            merged = _lay_over(merged, patch)
+        self._patches = tuple(merged)
+        self._starts = tuple(patch.offset for patch in merged)
+        self.size = max([self.file_size, *(patch.end for patch in merged)])
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly ``size`` bytes from byte ``offset``.
+
+        Raises SourceError where the file ends before (callers check bounds first, so it shrank) or cannot be read.
+        """
+        if self._patches:
+            buffer = bytearray(size)
+            self._read_patched(offset, memoryview(buffer))
+            return bytes(buffer)
+        return self._read_file(offset, size)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a writable byte view from byte ``offset``; errors as for :meth:`read`."""
+        if self._patches:
+            self._read_patched(offset, buffer)
+        else:
+            self._read_file_into(offset, buffer)
+
+    def _read_file(self, offset: int, size: int) -> bytes:
+        data = self._pread(size, offset)
+        if len(data) == size:
+            return data
+        parts, got = [data], len(data)
+        while got < size:  # one call may deliver less, e.g. above 2 GiB or on a network file system
+            data = self._pread(size - got, offset + got)
+            if not data:
+                raise self._ended(offset + got, size - got)
+            parts.append(data)
+            got += len(data)
+        return b"".join(parts)
+
+    def _read_file_into(self, offset: int, buffer: memoryview) -> None:
+        got = 0
+        while got < len(buffer):
+            if _HAS_PREADV:
+                try:
+                    count = os.preadv(self._fd, [buffer[got:]], offset + got)
+                except OSError as error:
+                    raise self._unreadable(error, offset + got) from error
+            else:
+                data = self._pread(len(buffer) - got, offset + got)
+                count = len(data)
+                buffer[got : got + count] = data
+            if not count:
+                raise self._ended(offset + got, len(buffer) - got)
+            got += count
+
+    def _pread(self, size: int, offset: int) -> bytes:
+        try:
+            if _HAS_PREAD:
+                return os.pread(self._fd, size, offset)
+            with self._lock:  # Windows: no positioned read in the os module
+                os.lseek(self._fd, offset, os.SEEK_SET)
+                return os.read(self._fd, size)
+        except (OSError, OverflowError) as error:
+            raise self._unreadable(error, offset) from error
+
+    def _read_patched(self, offset: int, buffer: memoryview) -> None:
+        end = offset + len(buffer)
+        if end > self.size:
+            raise self._ended(self.size, end - self.size)
+        in_file = max(0, min(end, self.file_size) - offset)
+        self._read_file_into(offset, buffer[:in_file])
+        buffer[in_file:] = bytes(len(buffer) - in_file)
+        for patch in self._patches[max(0, bisect_right(self._starts, offset) - 1) :]:
+            if patch.offset >= end:
+                break
+            low, high = max(offset, patch.offset), min(end, patch.end)
+            if low < high:
+                buffer[low - offset : high - offset] = patch.data[low - patch.offset : high - patch.offset]
+
+    def _ended(self, offset: int, missing: int) -> SourceError:
+        return SourceError(
+            f"the file ends {missing:#x} bytes too early",
+            file=self.path,
+            offset=offset,
+            remedy="it was truncated, or changed while it was read; use an intact copy",
+        )
+
+    def _unreadable(self, error: OSError | OverflowError, offset: int) -> SourceError:
+        if self._fd < 0:
+            return SourceError("the file is closed", file=self.path, remedy="read before the saved state is closed")
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return SourceError(f"cannot read: {reason}", file=self.path, offset=offset, remedy="check the medium")
+
+
+def _lay_over(patches: list[Patch], new: Patch) -> list[Patch]:
+    """Disjoint patches in ascending order with ``new`` on top."""
+    result = []
+    for old in patches:
+        if old.end <= new.offset or old.offset >= new.end:
+            result.append(old)
+            continue
+        if old.offset < new.offset:
+            result.append(Patch(old.offset, old.data[: new.offset - old.offset]))
+        if old.end > new.end:
+            result.append(Patch(new.end, old.data[new.end - old.offset :]))
+    if new.data:
+        result.append(new)
+    return sorted(result, key=lambda patch: patch.offset)
+
+
+def _open_read_only(path: PathArgument, shown: str) -> int:
+    try:
+        mode = os.stat(path).st_mode  # before opening: opening a FIFO would wait for a writer for ever
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+            raise SourceError(f"this is {kind}", file=shown, remedy="name the saved state file itself")
+        return os.open(path, _FLAGS)
+    except SourceError:
+        raise
+    except (OSError, ValueError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number == errno.ENOENT:
+            raise SourceError(
+                "there is no such file", file=shown, remedy="check the path", hresult=ERROR_FILE_NOT_FOUND
+            ) from error
+        if number in (errno.EACCES, errno.EPERM):
+            raise SourceError(
+                "no permission to read this file",
+                file=shown,
+                remedy="run as a user who may read it, or copy it",
+                hresult=ERROR_ACCESS_DENIED,
+            ) from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise SourceError(f"cannot open: {reason}", file=shown) from error
