@@ -1,1 +1,71 @@
-"""placeholder"""
+"""Read Hyper-V saved states: virtual processors, registers, guest memory, from ``.vmrs`` or ``.bin``/``.vsv`` files.
+
+    import vmsavedstate
+
+    with vmsavedstate.open("guest.vmrs") as state:
+        print(state.processors[0].registers.rip)
+        print(state.memory.read(0x1000, 64))
+
+Names are loaded when they are first used, so that importing the package costs little.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from ._version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from . import codec, datatypes, errors, hvstorage
+    from .errors import VmSavedStateError
+    from .findings import Finding, Severity
+    from .memory import GuestPhysicalMemory
+    from .processor import VirtualProcessor
+    from .screen import Screen
+    from .state import SavedState, open
+
+_HOMES = {
+    "open": "state",
+    "SavedState": "state",
+    "VirtualProcessor": "processor",
+    "GuestPhysicalMemory": "memory",
+    "Screen": "screen",
+    "Finding": "findings",
+    "Severity": "findings",
+}
+_MODULES = ("codec", "datatypes", "errors", "hvstorage")
+
+__all__ = [
+    "Finding",
+    "GuestPhysicalMemory",
+    "SavedState",
+    "Screen",
+    "Severity",
+    "VirtualProcessor",
+    "VmSavedStateError",
+    "__version__",
+    "codec",
+    "datatypes",
+    "errors",
+    "hvstorage",
+    "open",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use; every error class is one."""
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    home = _HOMES.get(name, "errors")
+    module = importlib.import_module(f".{home}", __name__)
+    if home == "errors" and not name.endswith("Error"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """All public names."""
+    return sorted(__all__)

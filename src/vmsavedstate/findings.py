@@ -75,6 +75,10 @@ class FindingLog:
         """Record damage; strict mode refuses it."""
         self._add(Severity.DAMAGE, file, offset, message, values, raises=True)
 
+    def loss(self, file: str | None, offset: int | None, message: str, **values: object) -> None:
+        """Record damage that raises when somebody reads what is lost; strict mode opens the file all the same."""
+        self._add(Severity.DAMAGE, file, offset, message, values, raises=False)
+
     def _add(
         self,
         severity: Severity,

@@ -151,18 +151,22 @@ class Store(KeyTree):
 
     def _check_pointer(self, record: KeyRecord) -> None:
         size = self.objects.file_objects.get(record.value_offset)
+        report = self.log.damage
         if record.value_offset + record.value_size > self.source.size:
             message = f"value of {record.value_size:#x} bytes lies outside of the file"
+            report = self.log.loss  # reading this key fails; its neighbours stay usable (section 11)
         elif size is None:
             message = "value is no file object of the object tables"
         elif size < record.value_size:
             message = f"value of {record.value_size:#x} bytes is larger than its file object of {size:#x}"
         else:
             return
-        self.log.damage(
-            self.source.path, record.offset, f"key {record.name.decode('utf-8', 'replace')!r}: {message}",
+        report(
+            self.source.path,
+            record.offset,
+            f"key {record.name.decode('utf-8', 'replace')!r}: {message}",
             found=record.value_offset,
-        )  # fmt: skip
+        )
 
     def _cut_loops(self, nodes: list[KeyEntry]) -> None:
         """Nodes that the root does not reach, or only too deep, become orphans so that nothing recurses for ever."""

@@ -1,0 +1,114 @@
+"""The envelope of the partition state and the stream of chunks in it (format specification, 6.1 to 6.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ...errors import EncryptedStateError
+from ...findings import FindingLog
+from . import layout
+from .layout import ChunkId
+
+
+@dataclass(frozen=True)
+class Blob:
+    """The partition state value: its bytes, and where they stand for messages."""
+
+    data: bytes
+    file: str
+    offset: int
+    log: FindingLog
+
+    def damage(self, at: int, message: str, **values: object) -> None:
+        """A damage finding at byte ``at`` of the blob."""
+        self.log.damage(self.file, self.offset + at, f"partition state: {message}", **values)
+
+    def note(self, at: int, message: str, **values: object) -> None:
+        """A note at byte ``at`` of the blob."""
+        self.log.note(self.file, self.offset + at, f"partition state: {message}", **values)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One chunk of the stream.
+
+    Attributes:
+        id: number of the chunk; ``name`` in words, ``unknown`` for ids nobody has described.
+        offset: of the chunk's header in the blob, bytes.
+        data: what follows the header.
+        vp: index of the processor it belongs to, None for the partition.
+        vtl: the virtual trust level it follows; 0 before any.
+    """
+
+    id: int
+    offset: int
+    data: bytes
+    vp: int | None = None
+    vtl: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name in the catalogue, in lower case."""
+        return ChunkId(self.id).name.lower() if self.id in layout.KNOWN_CHUNKS else "unknown"
+
+
+def read_envelope(blob: Blob) -> tuple[int, int]:
+    """(start, end) of the chunk stream in the blob, bytes.
+
+    Raises EncryptedStateError where the sizes make no sense: the one sign of an encrypted state that is known (section 7).
+    """
+    size = len(blob.data)
+    if size < layout.DESCRIPTOR.size:
+        raise _implausible(blob, f"it has only {size:#x} bytes")
+    descriptor, header, total = layout.DESCRIPTOR.unpack_from(blob.data)
+    if descriptor != layout.DESCRIPTOR.size or header < descriptor or header + layout.ITEM.size > size:
+        raise _implausible(blob, f"its sizes are {descriptor:#x}, {header:#x} and {total:#x} in {size:#x} bytes")
+    if total > size:
+        blob.damage(16, "the value is shorter than its descriptor says", found=size, expected=f"{total:#x}")
+    if total < header + layout.ITEM.size:
+        raise _implausible(blob, f"its total size {total:#x} is smaller than its header {header:#x}")
+    _check_items(blob, header)
+    return header + layout.ITEM.size, min(total, size)
+
+
+def _check_items(blob: Blob, header: int) -> None:
+    """The header items of real blobs; OpenVMM writes none, and zeros for the last item's header."""
+    at = layout.DESCRIPTOR.size
+    while at + layout.ITEM.size <= header:
+        signature, _tag, own, size = layout.ITEM.unpack_from(blob.data, at)
+        if signature != layout.ITEM_SIGNATURE or own != layout.ITEM.size:
+            blob.note(at, "header item without its signature", found=signature.hex())
+            return
+        at += own + size
+    if at != header:
+        blob.note(at, "header items do not fill the header", found=at, expected=f"{header:#x}")
+
+
+def read_chunks(blob: Blob, start: int, end: int) -> Iterator[Chunk]:
+    """The chunks up to and with Epilog; a stream that breaks off is damage, what came before it counts."""
+    at = start
+    while True:
+        if at + layout.CHUNK.size > end:
+            blob.damage(at, "the chunk stream ends without Epilog")
+            return
+        number, size = layout.CHUNK.unpack_from(blob.data, at)
+        data_at = at + layout.CHUNK.size
+        if at == start and (number != ChunkId.PROLOG or size != layout.PROLOG_SIZE):
+            raise _implausible(blob, f"its first chunk is {number:#x} of {size:#x} bytes instead of a Prolog of 0xfe0")
+        if data_at + size > end:
+            blob.damage(at, f"chunk {number:#x} leaves the blob, the rest is lost", found=size)
+            return
+        yield Chunk(number, at, blob.data[data_at : data_at + size])
+        if number == ChunkId.EPILOG:
+            return
+        at = data_at + size
+
+
+def _implausible(blob: Blob, reason: str) -> EncryptedStateError:
+    return EncryptedStateError(
+        f"the partition state is encrypted or damaged: {reason}",
+        file=blob.file,
+        offset=blob.offset,
+        remedy="encrypted saved states (shielded VMs, encryption support switched on) can only be read on their host",
+    )

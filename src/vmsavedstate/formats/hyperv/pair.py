@@ -1,0 +1,115 @@
+"""Opens a ``.bin``/``.vsv`` pair from either file (format specification, 8.3)."""
+
+from __future__ import annotations
+
+import os
+
+from ...errors import CompanionError
+from ...findings import FindingLog
+from ...legacy.reader import LegacyStore, has_signature
+from ...snapshot import Snapshot
+from ...source import PathArgument, Source
+from . import layout
+from .reader import read_snapshot
+from .schema import LEGACY, numbered
+
+_TWINS = {".bin": ".vsv", ".vsv": ".bin"}
+
+
+def open_pair(source: Source, companion: PathArgument | None, log: FindingLog) -> Snapshot:
+    """The snapshot in the pair that ``source`` is one half of; takes over the source.
+
+    Raises CompanionError where the other half is missing or does not belong to this one.
+    """
+    other = _open_companion(source, companion)
+    try:
+        if other.identity == source.identity:
+            raise CompanionError(
+                "a file cannot be its own companion", file=source.path, remedy="give the .bin and the .vsv file"
+            )
+        tree = LegacyStore((source, other), log)
+        _check_pair(tree)
+        version = tree.headers[0].version
+        if tree.headers[1].version != version:
+            raise CompanionError(
+                f"the VM versions of the two files differ: {version:#x} here, {tree.headers[1].version:#x} in {other.path}",
+                file=source.path,
+                offset=4,
+                remedy="the files are of different saves; find the twin of this one",
+            )
+
+        def close() -> None:
+            source.close()
+            other.close()
+
+        return read_snapshot(
+            tree, log, format_name="bin+vsv", files=(source.path, other.path), close=close, vm_version=version
+        )
+    except BaseException:
+        other.close()
+        raise
+
+
+def _open_companion(source: Source, companion: PathArgument | None) -> Source:
+    if companion is not None:
+        other = Source(companion)
+    else:
+        candidates = twin_paths(source.path)
+        found = [path for path in candidates if os.path.exists(path)]
+        if not found:
+            looked = ", ".join(candidates) or "nothing: the name ends neither in .bin nor in .vsv"
+            raise CompanionError(
+                f"the other half of this .bin/.vsv pair is missing (looked for {looked})",
+                file=source.path,
+                remedy="put it beside this file or give its path as companion",
+            )
+        other = Source(found[0])
+    if not has_signature(other):
+        path = other.path
+        other.close()
+        raise CompanionError(
+            f"{path} is no .bin or .vsv file of Server 2012 R2",
+            file=source.path,
+            remedy="give the right twin as companion",
+        )
+    return other
+
+
+def twin_paths(path: str) -> list[str]:
+    """The paths at which the other half may lie: same name, other extension, in the usual spellings."""
+    stem, extension = os.path.splitext(path)
+    twin = _TWINS.get(extension.lower())
+    if twin is None:
+        return []
+    spellings = [twin.upper(), twin] if extension.isupper() else [twin, twin.upper()]
+    return [stem + spelling for spelling in spellings]
+
+
+def _check_pair(tree: LegacyStore) -> None:
+    """The two files must be one state and one memory, and the memory must be as large as the state says."""
+    first, second = tree.sources
+    block_entries = dict(numbered(tree, LEGACY.blocks_parent, LEGACY.blocks_prefix))
+    lacking = [
+        name
+        for name, there in (("saved state (.vsv)", LEGACY.partition_state in tree), ("memory (.bin)", block_entries))
+        if not there
+    ]
+    if lacking:
+        raise CompanionError(
+            f"{first.path} and {second.path} are no pair: there is no {' and no '.join(lacking)} in them",
+            file=first.path,
+            remedy="give one .bin and one .vsv file",
+        )
+    last_page = 0
+    for _, entry in numbered(tree, LEGACY.metadata_parent, LEGACY.metadata_prefix):
+        if entry.size >= layout.RAM_METADATA_PREFIX.size:
+            _, _, count, backing, _ = layout.RAM_METADATA_PREFIX.unpack(entry.read(0, layout.RAM_METADATA_PREFIX.size))
+            last_page = max(last_page, backing + count)
+    needed, there = -(-last_page // layout.BLOCK_PAGES), max(block_entries) + 1
+    if last_page and needed != there:
+        raise CompanionError(
+            f"{first.path} and {second.path} do not belong together: the state needs {needed} memory blocks, "
+            f"there are {there}",
+            file=first.path,
+            remedy="find the twin that was saved with this file; both carry the same name",
+        )

@@ -1,0 +1,248 @@
+"""Partition state: from the chunk stream to processors, VTLs, guest OS ids and CPUID (format specification, section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from ...errors import NoVirtualProcessorError
+from ...findings import FindingLog
+from ...snapshot import CpuidLeaf, ProcessorRecord, RegisterValue
+from . import layout, registers
+from .chunks import Blob, Chunk, read_chunks, read_envelope
+from .layout import ChunkId
+
+
+@dataclass
+class _VpState:
+    """What the stream says of one processor while it is read; chunks by VTL, then by id."""
+
+    chunks: dict[int, dict[int, bytes]] = field(default_factory=dict)
+    vtls: set[int] = field(default_factory=set)
+    vtl: int = 0
+    active_vtl: int = 0
+
+
+@dataclass(frozen=True)
+class PartitionState:
+    """Everything understood of the partition state, and every chunk of it.
+
+    Attributes:
+        vendor: processor vendor as the Prolog has it: 0 AMD, 1 Intel, 2 Hygon, 0x10 ARM.
+        physical_address_bits: as the Prolog has it, 0 where it does not say.
+        nested: whether a processor carries state of nested virtualization.
+    """
+
+    vendor: int
+    physical_address_bits: int
+    enabled_vtls: tuple[int, ...]
+    os_ids: dict[int, int]
+    cpuid: tuple[CpuidLeaf, ...]
+    processors: tuple[ProcessorRecord, ...]
+    nested: bool
+    chunks: tuple[Chunk, ...]
+
+
+def read_partition_state(data: bytes, file: str, offset: int, log: FindingLog) -> PartitionState:
+    """Parse the value of ``partition_state``; ``offset`` is where it stands in the file, for messages.
+
+    Raises EncryptedStateError, NoVirtualProcessorError; with a strict log CorruptFileError.
+    """
+    blob = Blob(data, file, offset, log)
+    return _Reader(blob).read(*read_envelope(blob))
+
+
+class _Reader:
+    def __init__(self, blob: Blob) -> None:
+        self.blob = blob
+        self.chunks: list[Chunk] = []
+        self.vendor = 0
+        self.address_bits = 0
+        self.partition_vtls: set[int] = set()
+        self.partition_vtl = 0
+        self.os_ids: dict[int, int] = {}
+        self.cpuid: tuple[CpuidLeaf, ...] = ()
+        self.listed_vps: set[int] | None = None
+        self.vps: dict[int, _VpState] = {}
+        self.current: _VpState | None = None
+        self.current_index: int | None = None
+        self._handlers: dict[int, Callable[[Chunk], None]] = {
+            ChunkId.PROLOG: self._prolog,
+            ChunkId.PARTITION_VTL: self._partition_vtl,
+            ChunkId.OS_ID: self._os_id,
+            ChunkId.PROCESSOR_CPUID_DATA: self._cpuid,
+            ChunkId.VP_INDICES: self._vp_indices,
+            ChunkId.VP: self._vp,
+        }
+
+    def read(self, start: int, end: int) -> PartitionState:
+        for chunk in read_chunks(self.blob, start, end):
+            self._take(chunk)
+        if not self.vps:
+            raise NoVirtualProcessorError(
+                "the partition state holds no virtual processor",
+                file=self.blob.file,
+                offset=self.blob.offset,
+                remedy="the state was cut short or is damaged; `vmrs verify` lists what was found",
+            )
+        self._compare_vp_lists()
+        processors = tuple(self._processor(index, self.vps[index]) for index in sorted(self.vps))
+        vtls = self.partition_vtls or {vtl for record in processors for vtl in record.vtls}
+        nested_ids = (ChunkId.VP_NESTED_BASE, ChunkId.VP_NESTED_CURRENT_VMCS)
+        return PartitionState(
+            self.vendor,
+            self.address_bits,
+            tuple(sorted(vtls)),
+            self.os_ids,
+            self.cpuid,
+            processors,
+            any(chunk.id in nested_ids for chunk in self.chunks),
+            tuple(self.chunks),
+        )
+
+    @property
+    def family(self) -> str:
+        return "arm64" if self.vendor == layout.VENDOR_ARM else "x86"
+
+    def _take(self, chunk: Chunk) -> None:
+        if chunk.id & layout.CHUNK_SCOPE_MASK == layout.VP_SCOPE and chunk.id not in (ChunkId.VP_INDICES, ChunkId.VP):
+            self._vp_chunk(chunk)
+            return
+        handler = self._handlers.get(chunk.id)
+        if handler is not None:
+            handler(chunk)
+        elif chunk.id not in layout.KNOWN_CHUNKS:
+            self._unknown(chunk)
+        if chunk.id == ChunkId.VP:
+            chunk = Chunk(chunk.id, chunk.offset, chunk.data, self.current_index, 0)
+        else:
+            chunk = Chunk(chunk.id, chunk.offset, chunk.data, None, self.partition_vtl)
+        self.chunks.append(chunk)
+
+    def _unknown(self, chunk: Chunk) -> None:
+        self.blob.note(chunk.offset, f"chunk of unknown id {chunk.id:#010x}, kept unread", found=len(chunk.data))
+
+    def _long_enough(self, chunk: Chunk, size: int) -> bool:
+        if len(chunk.data) >= size:
+            return True
+        self.blob.damage(
+            chunk.offset, f"chunk {chunk.name} is too short, it is left out", found=len(chunk.data), expected=f"{size:#x}"
+        )
+        return False
+
+    def _prolog(self, chunk: Chunk) -> None:
+        _, summary, self.vendor = layout.PROLOG.unpack_from(chunk.data)
+        *_, self.address_bits = layout.PROLOG_FEATURES.unpack_from(chunk.data, layout.PROLOG_FEATURES_AT)
+        if summary:
+            self.blob.note(chunk.offset, "this is a summary state, it may be incomplete", found=summary)
+        if self.vendor not in layout.VENDORS:
+            self.blob.note(chunk.offset, "unknown processor vendor, read as x86", found=self.vendor)
+
+    def _partition_vtl(self, chunk: Chunk) -> None:
+        if self._long_enough(chunk, 1):
+            self.partition_vtl = chunk.data[0]
+            self.partition_vtls.add(chunk.data[0])
+
+    def _os_id(self, chunk: Chunk) -> None:
+        if self._long_enough(chunk, 8):
+            if self.partition_vtl in self.os_ids:
+                self.blob.note(chunk.offset, f"second guest OS id of VTL {self.partition_vtl}, the first one counts")
+            self.os_ids.setdefault(self.partition_vtl, int.from_bytes(chunk.data[:8], "little"))
+
+    def _cpuid(self, chunk: Chunk) -> None:
+        if not self._long_enough(chunk, layout.CPUID_HEADER.size):
+            return
+        _, count, _, _ = layout.CPUID_HEADER.unpack_from(chunk.data)
+        room = (len(chunk.data) - layout.CPUID_HEADER.size) // layout.CPUID_LEAF.size
+        if count > room:
+            self.blob.damage(chunk.offset, "more CPUID leaves than the chunk holds", found=count, expected=f"{room:#x}")
+        leaves = (
+            layout.CPUID_LEAF.unpack_from(chunk.data, layout.CPUID_HEADER.size + index * layout.CPUID_LEAF.size)
+            for index in range(min(count, room))
+        )
+        self.cpuid = tuple(CpuidLeaf(*leaf) for leaf in leaves)
+
+    def _vp_indices(self, chunk: Chunk) -> None:
+        if self._long_enough(chunk, 5):
+            bitmap = int.from_bytes(chunk.data[4:], "little")
+            self.listed_vps = {bit for bit in range(bitmap.bit_length()) if bitmap >> bit & 1}
+
+    def _vp(self, chunk: Chunk) -> None:
+        if not self._long_enough(chunk, 4):
+            self.current, self.current_index = None, None
+            return
+        index = int.from_bytes(chunk.data[:4], "little")
+        if index in self.vps:
+            self.blob.damage(chunk.offset, "a second row of chunks for one processor", found=index)
+        self.current = self.vps.setdefault(index, _VpState())
+        self.current.vtl = 0
+        self.current_index = index
+
+    def _vp_chunk(self, chunk: Chunk) -> None:
+        vp = self.current
+        if vp is None:
+            self.blob.damage(chunk.offset, f"processor chunk {chunk.id:#010x} before any processor")
+            self.chunks.append(chunk)
+            return
+        if chunk.id == ChunkId.VP_VTL and self._long_enough(chunk, 1):
+            vp.vtl = chunk.data[0]
+            vp.vtls.add(vp.vtl)
+        elif chunk.id == ChunkId.VP_VTL_CONTROL_PAGE and self._long_enough(chunk, layout.VTL_CONTROL_PAGE.size):
+            _, runnable = layout.VTL_CONTROL_PAGE.unpack_from(chunk.data)
+            if runnable:
+                vp.active_vtl = vp.vtl
+        elif chunk.id not in layout.KNOWN_CHUNKS:
+            self._unknown(chunk)
+        self.chunks.append(Chunk(chunk.id, chunk.offset, chunk.data, self.current_index, vp.vtl))
+        if chunk.id != ChunkId.VP_VTL:
+            self._keep(vp, chunk)
+
+    def _keep(self, vp: _VpState, chunk: Chunk) -> None:
+        size = registers.expected_sizes(self.family).get(chunk.id)
+        if size is not None:
+            vp.vtls.add(vp.vtl)  # registers before any VpVtl belong to VTL0 (6.7)
+            if not self._long_enough(chunk, size):
+                return
+            if len(chunk.data) > size:
+                self.blob.note(
+                    chunk.offset, f"chunk {chunk.name} is longer than known", found=len(chunk.data), expected=f"{size:#x}"
+                )
+        kept = vp.chunks.setdefault(vp.vtl, {})
+        if size is not None and chunk.id in kept:
+            self.blob.damage(chunk.offset, f"second chunk {chunk.name} of one processor and VTL, the first one counts")
+        kept.setdefault(chunk.id, chunk.data)
+
+    def _compare_vp_lists(self) -> None:
+        if self.listed_vps is not None and self.listed_vps != set(self.vps):
+            self.blob.damage(
+                0,
+                "the list of processors and the processors that follow disagree; those that follow count",
+                found=_indices(self.vps),
+                expected=_indices(self.listed_vps),
+            )
+
+    def _processor(self, index: int, vp: _VpState) -> ProcessorRecord:
+        vtls = tuple(sorted(vp.vtls or {0}))
+        family = self.family
+        views: dict[int, Callable[[], dict[str, RegisterValue]]] = {}
+        unconfirmed: dict[int, Callable[[], dict[str, int]]] = {}
+        by_vtl: Mapping[int, Mapping[int, bytes]] = vp.chunks
+        for vtl in vtls:
+            views[vtl] = partial(registers.registers_of_vtl, by_vtl, vtl, family)
+            unconfirmed[vtl] = partial(registers.unconfirmed_of_vtl, by_vtl, vtl, family)
+        return ProcessorRecord(
+            index,
+            family,
+            vtls,
+            vp.active_vtl if vp.active_vtl in vtls else vtls[0],
+            views,
+            unconfirmed,
+            {vtl: registers.cpl_of_vtl(by_vtl, vtl, family) for vtl in vtls},
+        )
+
+
+def _indices(numbers: object) -> str:
+    assert isinstance(numbers, (dict, set))
+    shown = sorted(numbers)
+    return ", ".join(f"{number:#x}" for number in shown[:16]) + (", ..." if len(shown) > 16 else "") or "none"

@@ -1,0 +1,196 @@
+"""RamBlock values: 1 MiB of guest memory each, plain or as page tokens (format specification, 4.2 and 5).
+
+One page of a compressed block is read without decoding the block: its tokens are indexed once, as far as needed, and only
+the pages asked for are decoded.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ... import codec
+from ...cache import ByteCache
+from ...findings import FindingLog
+from ...keytree import KeyEntry
+from ...snapshot import Unreadable
+from .layout import BLOCK, PAGE
+
+INDEX_CACHE = 16 << 20
+PAGE_CACHE = 32 << 20
+WINDOW = 64 << 10  # bytes of tokens read at a time while a block is indexed
+BULK = BLOCK // 4  # from here on a block is read as a whole: one read instead of several windows
+SMALL = 4 * PAGE  # reads up to this size go through the page cache
+
+_SEGMENT = codec.SEGMENT.size
+
+
+class _Index(NamedTuple):
+    """How far the tokens of a block are known: packed segments, next token, output so far, state, why it is bad."""
+
+    segments: bytes
+    position: int
+    produced: int
+    state: int
+    reason: str
+
+
+_UNKNOWN = _Index(b"", 0, 0, codec.MORE, "")
+
+
+class RamBlocks:
+    """The blocks of one saved state as one run of bytes: block N is at backing position N x 1 MiB.
+
+    Implements :class:`vmsavedstate.snapshot.PageBacking`. Reads may come from several threads.
+    """
+
+    def __init__(self, blocks: Mapping[int, KeyEntry], log: FindingLog) -> None:
+        self._blocks = blocks
+        self._log = log
+        self._codec: codec.Codec | None = None
+        self._indexes: ByteCache[int, _Index] = ByteCache(INDEX_CACHE)
+        self._pages: ByteCache[int, bytes] = ByteCache(PAGE_CACHE)
+
+    def read(self, position: int, size: int) -> tuple[bytes, Sequence[Unreadable]]:
+        """``size`` bytes from ``position``; what cannot be delivered is zero and listed."""
+        number, start = divmod(position, BLOCK)
+        if start + size <= BLOCK:
+            return self._read_in_block(number, start, size)
+        parts: list[bytes] = []
+        lost: list[Unreadable] = []
+        while size:
+            piece = min(size, BLOCK - start)
+            data, bad = self._read_in_block(number, start, piece)
+            parts.append(data)
+            lost.extend(bad)
+            number, start, size = number + 1, 0, size - piece
+        return b"".join(parts), lost
+
+    def read_into(self, position: int, buffer: memoryview) -> Sequence[Unreadable]:
+        """Fill ``buffer`` from ``position``; plain blocks without a copy in between."""
+        lost: list[Unreadable] = []
+        done = 0
+        while done < len(buffer):
+            number, start = divmod(position + done, BLOCK)
+            piece = min(len(buffer) - done, BLOCK - start)
+            entry = self._blocks.get(number)
+            target = buffer[done : done + piece]
+            if entry is not None and entry.size == BLOCK and self._inside(entry):
+                entry.source.read_into(entry.value_offset + start, target)
+            else:
+                data, bad = self._read_in_block(number, start, piece)
+                target[:] = data
+                lost.extend(bad)
+            done += piece
+        return lost
+
+    def describe(self) -> dict[str, int]:
+        """How many blocks are stored plain, compressed, or cannot be (``oversized``), and the bytes they take."""
+        sizes = [entry.size for entry in self._blocks.values()]
+        plain = sizes.count(BLOCK)
+        oversized = sum(size > BLOCK for size in sizes)
+        return {
+            "blocks": len(sizes),
+            "plain": plain,
+            "compressed": len(sizes) - plain - oversized,
+            "oversized": oversized,
+            "stored_bytes": sum(sizes),
+        }
+
+    def check(self) -> None:
+        """Read and decode every block once; damage goes to the findings."""
+        for number in sorted(self._blocks):
+            self._read_in_block(number, 0, BLOCK)
+
+    def _read_in_block(self, number: int, start: int, size: int) -> tuple[bytes, Sequence[Unreadable]]:
+        entry = self._blocks.get(number)
+        if entry is None:
+            return bytes(size), [self._lost(number, 0, BLOCK, "missing", "its block is not in the file")]
+        if entry.size > BLOCK or not self._inside(entry):
+            why = "lies outside of the file" if entry.size <= BLOCK else f"has {entry.size:#x} bytes, more than 1 MiB"
+            self._log.loss(entry.source.path, entry.offset, f"the value of {entry.path} {why}", found=entry.size)
+            return bytes(size), [self._lost(number, 0, BLOCK, "damaged", f"its block {why}")]
+        if entry.size == BLOCK:
+            return entry.source.read(entry.value_offset + start, size), ()
+        if size <= SMALL:
+            return self._read_cached(number, entry, start, size)
+        return self._decode(number, entry, start, size)
+
+    @staticmethod
+    def _inside(entry: KeyEntry) -> bool:
+        return entry.value_offset + entry.size <= entry.source.size
+
+    def _read_cached(
+        self, number: int, entry: KeyEntry, start: int, size: int
+    ) -> tuple[bytes, Sequence[Unreadable]]:
+        """A small read of a compressed block, page by page through the cache."""
+        first, last = start // PAGE, (start + size - 1) // PAGE
+        parts: list[bytes] = []
+        lost: list[Unreadable] = []
+        for page in range(first, last + 1):
+            key = number * BLOCK + page * PAGE
+            data = self._pages.get(key)
+            if data is None:
+                data, bad = self._decode(number, entry, page * PAGE, PAGE)
+                lost.extend(bad)
+                if not bad:
+                    self._pages.put(key, data, PAGE)
+            parts.append(data)
+        skip = start - first * PAGE
+        return (parts[0] if len(parts) == 1 else b"".join(parts))[skip : skip + size], lost
+
+    def _decode(self, number: int, entry: KeyEntry, start: int, size: int) -> tuple[bytes, Sequence[Unreadable]]:
+        """Decode output ``start`` to ``start + size`` of a compressed block."""
+        if self._codec is None:
+            self._codec = codec.active()
+        end = start + size
+        index = self._indexes.get(number) or _UNKNOWN
+        window, base = b"", 0
+        if size >= BULK:
+            window = entry.source.read(entry.value_offset, entry.size)
+        while index.state == codec.MORE and index.produced < end:
+            if size < BULK:
+                base = index.position
+                window = entry.source.read(entry.value_offset + base, min(WINDOW, entry.size - base))
+            index = self._scan(index, window, base, entry.size, end)
+            self._indexes.put(number, index, len(index.segments) + 256)
+        starts = memoryview(index.segments).cast("I")[::5]
+        low, high = max(0, bisect_right(starts, start) - 1), bisect_left(starts, end)
+        chosen = index.segments[low * _SEGMENT : high * _SEGMENT]
+        if chosen:
+            data_from = codec.SEGMENT.unpack_from(chosen)[3]
+            *_, last_payload, last_size = codec.SEGMENT.unpack_from(chosen, len(chosen) - _SEGMENT)
+            data_end = last_payload + last_size
+            if data_from < base or data_end > base + len(window):
+                base, window = data_from, entry.source.read(entry.value_offset + data_from, data_end - data_from)
+        out, bad = self._codec.decode(window, base, chosen, start, size)
+        lost = [self._damaged(number, entry, at, at + length, reason) for at, length, reason in bad]
+        if index.produced < end:
+            lost.append(self._damaged(number, entry, index.produced, BLOCK, index.reason, index.position))
+        elif index.state == codec.BAD:  # the pages asked for are fine, others are not
+            self._damaged(number, entry, index.produced, BLOCK, index.reason, index.position)
+        return out, lost
+
+    def _scan(self, index: _Index, window: bytes, base: int, size: int, end: int) -> _Index:
+        assert self._codec is not None
+        stop = end if len(window) < size else BLOCK  # with the whole block at hand its END is checked as well
+        segments, position, produced, state, reason = self._codec.scan(
+            window, base, index.position, index.produced, size, stop
+        )
+        return _Index(index.segments + segments, position, produced, state, reason)
+
+    def _damaged(
+        self, number: int, entry: KeyEntry, start: int, end: int, reason: str, position: int | None = None
+    ) -> Unreadable:
+        at = entry.value_offset + (position or 0)
+        self._log.loss(
+            entry.source.path, at, f"{entry.path} is damaged, {end - start:#x} bytes from {start:#x} on: {reason}"
+        )
+        return self._lost(number, start, end, "damaged", f"its block is damaged: {reason}")
+
+    def _lost(self, number: int, start: int, end: int, reason: str, message: str) -> Unreadable:
+        base = number * BLOCK
+        entry = self._blocks.get(number)
+        file = entry.source.path if entry is not None else None
+        return Unreadable(base + start, base + end, reason, message, file)

@@ -1,0 +1,173 @@
+"""From a tree of keys to a snapshot: the same for ``.vmrs`` and for the ``.bin``/``.vsv`` pair."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from ...errors import (
+    CorruptFileError,
+    FormatError,
+    GuestMemoryNotFoundError,
+    PartitionStateNotFoundError,
+)
+from ...findings import FindingLog
+from ...keytree import KeyEntry, KeyTree
+from ...snapshot import MemoryRange, Snapshot
+from . import layout
+from .partition import read_partition_state
+from .ram_blocks import RamBlocks
+from .ram_metadata import read_metadata
+from .saved_screen import load_screen
+from .schema import Schema, choose_schema, numbered
+
+MAX_PARTITION_STATE = 1 << 29  # 13 KiB per processor in real states; nothing is allocated by an unchecked size
+
+
+def read_snapshot(
+    tree: KeyTree,
+    log: FindingLog,
+    *,
+    format_name: str,
+    files: Sequence[str],
+    close: Callable[[], None],
+    vm_version: int | None = None,
+) -> Snapshot:
+    """Everything a saved state holds. ``vm_version`` is given where the container's header tells it.
+
+    Raises PartitionStateNotFoundError, GuestMemoryNotFoundError, NoVirtualProcessorError, EncryptedStateError,
+    CorruptFileError.
+    """
+    schema = choose_schema(tree)
+    blob = _partition_entry(tree, schema, files)
+    version = vm_version if vm_version is not None else _vm_version(tree, log, files)
+    if version <= 0x0100:
+        raise FormatError(
+            f"VM version {version:#06x} is older than any published format",
+            file=files[0],
+            remedy="only states of VM version 5.0 (Server 2012 R2) and later can be read",
+        )
+    if blob.size > MAX_PARTITION_STATE:
+        raise CorruptFileError(
+            f"the partition state claims {blob.size:#x} bytes", file=blob.source.path, offset=blob.offset
+        )
+    partition = read_partition_state(blob.read(), blob.source.path, blob.value_offset, log)
+    blocks = dict(numbered(tree, schema.blocks_parent, schema.blocks_prefix))
+    ranges = _memory_ranges(tree, schema, log, files)
+    _report_missing_blocks(ranges, blocks, log, files[0])
+    return Snapshot(
+        format=format_name,
+        files=tuple(files),
+        log=log,
+        vm_version=version,
+        saved_state_type=_text(tree, "/savedstate/type"),
+        writer_version=_text(tree, "/savedstate/VmwpVersion"),
+        store=tree,
+        processors=partition.processors,
+        enabled_vtls=partition.enabled_vtls,
+        guest_os_ids=partition.os_ids,
+        vendor=partition.vendor,
+        cpuid=partition.cpuid,
+        nested=partition.nested,
+        ranges=ranges,
+        backing=RamBlocks(blocks, log),
+        load_screen=partial(load_screen, tree, schema.screen),
+        chunks=partition.chunks,
+        close=close,
+    )
+
+
+def _partition_entry(tree: KeyTree, schema: Schema, files: Sequence[str]) -> KeyEntry:
+    blob = tree.find(schema.partition_state)
+    if blob is None or blob.type != "array":
+        raise PartitionStateNotFoundError(
+            "the file holds no saved state",
+            file=files[0],
+            remedy="production checkpoints and VMs that are running or off hold no memory: save the VM "
+            "(Save-VM), or take a standard checkpoint",
+        )
+    return blob
+
+
+def _vm_version(tree: KeyTree, log: FindingLog, files: Sequence[str]) -> int:
+    """VmVersion, or properties/version where it is missing (section 11)."""
+    saved = _integer(tree, "/savedstate/VmVersion")
+    configured = _integer(tree, "/configuration/properties/version")
+    if saved is None and configured is None:
+        raise CorruptFileError(
+            "no key tells the VM version (/savedstate/VmVersion, /configuration/properties/version)", file=files[0]
+        )
+    if saved is None:
+        log.damage(files[0], None, "/savedstate/VmVersion is missing, /configuration/properties/version serves")
+    elif configured is not None and configured != saved:
+        log.damage(
+            files[0], None, "/savedstate/VmVersion and /configuration/properties/version disagree, the first serves",
+            found=saved, expected=f"{configured:#x}",
+        )  # fmt: skip
+    version = saved if saved is not None else configured
+    assert version is not None
+    if not 0 <= version <= 0xFFFF:
+        log.damage(files[0], None, "the VM version is outside of its 16 bits", found=hex(version))
+        version &= 0xFFFF
+    return version
+
+
+def _memory_ranges(
+    tree: KeyTree, schema: Schema, log: FindingLog, files: Sequence[str]
+) -> tuple[MemoryRange, ...]:
+    found = dict(numbered(tree, schema.metadata_parent, schema.metadata_prefix))
+    entries: list[KeyEntry] = []
+    while len(entries) in found:  # counted from 0 until one is missing (section 3)
+        entries.append(found[len(entries)])
+    for number in sorted(found)[len(entries) :]:
+        log.damage(
+            found[number].source.path, found[number].offset,
+            f"{found[number].path} is not reached, number {len(entries)} is missing",
+        )  # fmt: skip
+    ranges = read_metadata(entries, log)
+    if not ranges:
+        raise GuestMemoryNotFoundError(
+            "the saved state names no guest memory (no usable RamMemoryBlock value)",
+            file=files[0],
+            remedy="`vmrs verify` lists what was found in the file",
+        )
+    return ranges
+
+
+def _report_missing_blocks(
+    ranges: Sequence[MemoryRange], blocks: dict[int, KeyEntry], log: FindingLog, file: str
+) -> None:
+    """One finding per run of block numbers that the metadata needs and the file lacks.
+
+    Walks over the blocks that are there, never over a page count of the metadata, which may be absurd.
+    """
+    numbers = sorted(blocks)
+    for item in ranges:
+        first = item.backing_page // layout.BLOCK_PAGES
+        last = (item.backing_page + item.page_count - 1) // layout.BLOCK_PAGES
+        expected = first
+        for number in [*numbers[bisect_left(numbers, first) : bisect_right(numbers, last)], last + 1]:
+            if number > expected:
+                log.loss(
+                    file, None, f"RamBlock {expected} to {number - 1} are missing",
+                    found=f"{len(numbers)} blocks",
+                    expected=f"blocks for {item.page_count:#x} pages from guest page {item.start_page:#x}",
+                )  # fmt: skip
+            expected = number + 1
+
+
+def _integer(tree: KeyTree, path: str) -> int | None:
+    entry = tree.find(path)
+    if entry is None or entry.type not in ("int", "uint"):
+        return None
+    value = entry.value
+    return value if isinstance(value, int) else None
+
+
+def _text(tree: KeyTree, path: str) -> str | None:
+    entry = tree.find(path)
+    if entry is None or entry.type != "string":
+        return None
+    value = entry.value
+    return value if isinstance(value, str) else None

@@ -1,0 +1,5 @@
+"""Guest physical memory over what any format keeps of it. Knows no files and no paging."""
+
+from .physical import GuestPhysicalMemory, MemoryChunk, MemoryRun
+
+__all__ = ["GuestPhysicalMemory", "MemoryChunk", "MemoryRun"]

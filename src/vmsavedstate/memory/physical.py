@@ -1,0 +1,222 @@
+"""Guest physical memory: reads by address, by raw offset, and in batches of pages.
+
+Knows where pages are kept only through :class:`vmsavedstate.snapshot.PageBacking`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import GuestMemoryError, InvalidArgumentError
+from ..snapshot import PAGE_SIZE, MemoryRange, PageBacking, Unreadable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+MAX_READ = 1 << 32
+
+
+class MemoryChunk(NamedTuple):
+    """A maximal run of guest pages, as GPA_MEMORY_CHUNK; ``start_page`` and ``page_count`` in pages of 4096 bytes."""
+
+    start_page: int
+    page_count: int
+
+    @property
+    def start(self) -> int:
+        """First guest physical address, bytes."""
+        return self.start_page * PAGE_SIZE
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.page_count * PAGE_SIZE
+
+
+class MemoryRun(NamedTuple):
+    """A piece of an address range: ``gpa`` and ``size`` in bytes, ``position`` in the backing or None for a hole."""
+
+    gpa: int
+    size: int
+    position: int | None
+
+
+class GuestPhysicalMemory:
+    """The saved guest memory.
+
+    All addresses and sizes are bytes unless a name says pages. Reads may come from several threads at once. A read of
+    memory that is not there raises GuestMemoryError, which names the range, unless a ``fill`` byte is given.
+    """
+
+    page_size = PAGE_SIZE
+
+    def __init__(self, ranges: Sequence[MemoryRange], backing: PageBacking) -> None:
+        self.ranges = tuple(sorted(ranges, key=lambda item: item.start_page))
+        self.backing = backing
+        self._starts = [item.start_page * PAGE_SIZE for item in self.ranges]
+        self._ends = [(item.start_page + item.page_count) * PAGE_SIZE for item in self.ranges]
+        self._positions = [item.backing_page * PAGE_SIZE for item in self.ranges]
+        sizes = [item.page_count * PAGE_SIZE for item in self.ranges]
+        self._raw_starts = [0, *accumulate(sizes)]
+        self.size = self._raw_starts.pop()
+
+    def __repr__(self) -> str:
+        """Size and chunks, for people at a prompt."""
+        return f"<GuestPhysicalMemory {self.size:#x} bytes in {len(self.chunks)} chunks>"
+
+    @property
+    def chunks(self) -> tuple[MemoryChunk, ...]:
+        """Maximal runs of pages, ascending; neighbouring ranges (NUMA nodes) are one chunk."""
+        merged: list[MemoryChunk] = []
+        for item in self.ranges:
+            if merged and merged[-1].start_page + merged[-1].page_count == item.start_page:
+                last = merged.pop()
+                merged.append(MemoryChunk(last.start_page, last.page_count + item.page_count))
+            else:
+                merged.append(MemoryChunk(item.start_page, item.page_count))
+        return tuple(merged)
+
+    def runs(self, gpa: int, size: int) -> Iterator[MemoryRun]:
+        """The pieces of ``gpa`` to ``gpa + size``, in order and without gaps: saved runs and holes."""
+        end = gpa + size
+        index = max(0, bisect_right(self._starts, gpa) - 1)
+        while gpa < end:
+            while index < len(self._starts) and self._ends[index] <= gpa:
+                index += 1
+            start = self._starts[index] if index < len(self._starts) else end
+            if gpa < start:
+                stop = min(start, end)
+                yield MemoryRun(gpa, stop - gpa, None)
+            else:
+                stop = min(self._ends[index], end)
+                yield MemoryRun(gpa, stop - gpa, self._positions[index] + gpa - start)
+            gpa = stop
+
+    def read(self, gpa: int, size: int, *, fill: int | None = None) -> bytes:
+        """``size`` bytes from guest physical address ``gpa``.
+
+        With ``fill`` (0 to 255) holes, missing and damaged blocks read as that byte; damage is among the findings all the
+        same. Raises GuestMemoryError, SourceError, InvalidArgumentError (negative numbers, more than 4 GiB at once).
+        """
+        _check_request(gpa, size, fill)
+        index = bisect_right(self._starts, gpa) - 1
+        if index >= 0 and gpa + size <= self._ends[index]:  # the common case: one run of memory
+            data, lost = self.backing.read(self._positions[index] + gpa - self._starts[index], size)
+            if not lost:
+                return data
+        runs = list(self.runs(gpa, size))
+        if fill is None:
+            self._refuse_holes(runs)
+        parts: list[bytes] = []
+        for run in runs:
+            if run.position is None:
+                parts.append(bytes((fill or 0,)) * run.size)
+                continue
+            data, lost = self.backing.read(run.position, run.size)
+            if lost:
+                patched = bytearray(data)
+                self._fill_lost(run, memoryview(patched), lost, fill)
+                data = bytes(patched)
+            parts.append(data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_into(self, gpa: int, buffer: bytearray | memoryview, *, fill: int | None = None) -> None:
+        """Fill a writable buffer from guest physical address ``gpa``; as :meth:`read`, without a copy where possible.
+
+        After an error the buffer's content is undefined.
+        """
+        view = memoryview(buffer).cast("B")
+        _check_request(gpa, len(view), fill)
+        runs = list(self.runs(gpa, len(view)))
+        if fill is None:
+            self._refuse_holes(runs)
+        for run in runs:
+            target = view[run.gpa - gpa : run.gpa - gpa + run.size]
+            if run.position is None:
+                target[:] = bytes((fill or 0,)) * run.size
+            else:
+                lost = self.backing.read_into(run.position, target)
+                if lost:
+                    self._fill_lost(run, target, lost, fill)
+
+    def pages(
+        self, page_numbers: Sequence[int] | npt.NDArray[np.uint64]
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """A batch of guest pages, in any order and with repeats.
+
+        Returns an array of shape (n, 4096), uint8, and a mask of shape (n,): False where the page is in a hole, missing or
+        damaged; such rows are zero.
+        """
+        from .batch import read_pages
+
+        return read_pages(self, page_numbers)
+
+    def raw_offset(self, gpa: int) -> int:
+        """Offset of ``gpa`` in the flat stream of saved memory, bytes. Raises GuestMemoryError for a hole."""
+        _check_request(gpa, 0, None)
+        index = bisect_right(self._starts, gpa) - 1
+        if index < 0 or gpa >= self._ends[index]:
+            self._refuse_holes(list(self.runs(gpa, 1)))
+        return self._raw_starts[index] + gpa - self._starts[index]
+
+    def read_raw(self, offset: int, size: int) -> bytes:
+        """Up to ``size`` bytes of the flat stream: all chunks one after another, without the holes.
+
+        Short only at the end of the stream, empty behind it. Raises GuestMemoryError for missing or damaged blocks.
+        """
+        _check_request(offset, size, None)
+        size = min(size, self.size - offset)
+        if size <= 0:
+            return b""
+        parts: list[bytes] = []
+        index = bisect_right(self._raw_starts, offset) - 1
+        while size:
+            inside = offset - self._raw_starts[index]
+            gpa = self._starts[index] + inside
+            piece = min(size, self._ends[index] - gpa)
+            parts.append(self.read(gpa, piece))
+            offset, size, index = offset + piece, size - piece, index + 1
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _refuse_holes(self, runs: Sequence[MemoryRun]) -> None:
+        for run in runs:
+            if run.position is None:
+                end = run.gpa + run.size
+                raise GuestMemoryError(
+                    f"guest physical addresses {run.gpa:#x} to {end - 1:#x} are not part of the saved memory",
+                    start=run.gpa,
+                    end=end,
+                    reason="hole",
+                )
+
+    def _fill_lost(self, run: MemoryRun, target: memoryview, lost: Sequence[Unreadable], fill: int | None) -> None:
+        """Write the fill byte over what could not be read, or raise for the first of it."""
+        assert run.position is not None
+        for item in lost:
+            start = max(item.start, run.position) - run.position
+            end = min(item.end, run.position + run.size) - run.position
+            if start >= end:
+                continue
+            if fill is None:
+                low, high = run.gpa + start, run.gpa + end
+                raise GuestMemoryError(
+                    f"guest physical addresses {low:#x} to {high - 1:#x} cannot be read: {item.message}",
+                    start=low,
+                    end=high,
+                    reason=item.reason,
+                    file=item.file,
+                )
+            target[start:end] = bytes((fill,)) * (end - start)
+
+
+def _check_request(address: int, size: int, fill: int | None) -> None:
+    if address < 0 or size < 0:
+        raise InvalidArgumentError(f"address {address:#x} and size {size:#x} must not be negative")
+    if size > MAX_READ:
+        raise InvalidArgumentError(f"{size:#x} bytes are more than one read delivers", remedy="read in pieces of 4 GiB")
+    if fill is not None and not 0 <= fill <= 255:
+        raise InvalidArgumentError(f"the fill byte {fill} is not between 0 and 255")

@@ -1,0 +1,166 @@
+"""The boundary between file formats and the engine: what every format hands over.
+
+A format fills a :class:`Snapshot`; memory, processors and everything behind them read nothing else. Formats know no
+paging, the engine knows no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from .findings import FindingLog
+from .keytree import KeyTree
+from .screen import Screen
+
+PAGE_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class SegmentRegister:
+    """An x86 segment register with its hidden part; ``base`` and ``limit`` in bytes, ``attributes`` 16 bits:
+
+    0-3 type, 4 non-system, 5-6 DPL, 7 present, 8-11 reserved, 12 available, 13 long, 14 default, 15 granularity.
+    """
+
+    base: int
+    limit: int
+    selector: int
+    attributes: int
+
+
+@dataclass(frozen=True)
+class TableRegister:
+    """GDTR or IDTR: linear base address and limit in bytes."""
+
+    base: int
+    limit: int
+
+
+@dataclass(frozen=True)
+class FpuState:
+    """The x87 and SSE control state of FXSAVE bytes 0 to 31, and the eight x87/MMX registers as 128-bit integers."""
+
+    control: int
+    status: int
+    tag: int
+    opcode: int
+    ip: int
+    dp: int
+    mxcsr: int
+    mxcsr_mask: int
+    st: tuple[int, ...]
+
+
+RegisterValue = int | SegmentRegister | TableRegister | FpuState
+
+
+@dataclass(frozen=True)
+class ProcessorRecord:
+    """One virtual processor as a format found it.
+
+    Attributes:
+        index: the hypervisor's number of the processor (sparse).
+        family: ``"x86"`` (16, 32 and 64 bit) or ``"arm64"``.
+        vtls: enabled virtual trust levels, ascending.
+        active_vtl: the one the processor was running in.
+        registers: per VTL a function that decodes the registers the state holds; called at most once per view.
+        unconfirmed: per VTL the same for values whose meaning only third parties have worked out.
+        cpl: per VTL the privilege level the state stores beside the segments, None where it holds none.
+    """
+
+    index: int
+    family: str
+    vtls: tuple[int, ...]
+    active_vtl: int
+    registers: Mapping[int, Callable[[], dict[str, RegisterValue]]]
+    unconfirmed: Mapping[int, Callable[[], dict[str, int]]] = field(default_factory=dict)
+    cpl: Mapping[int, int | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CpuidLeaf:
+    """One leaf of the processor's CPUID as the state stores it."""
+
+    leaf: int
+    subleaf: int
+    eax: int
+    ebx: int
+    ecx: int
+    edx: int
+
+
+@dataclass(frozen=True)
+class MemoryRange:
+    """A run of guest memory: ``page_count`` pages from guest page ``start_page``, kept from page ``backing_page`` on.
+
+    Attributes:
+        start_page, page_count, backing_page: pages of 4096 bytes.
+        node: virtual NUMA node.
+        flags: bit 0 hot-added, 1 SGX, 2 VTL2 memory, 3 specific purpose (format specification, 4.1).
+    """
+
+    start_page: int
+    page_count: int
+    backing_page: int
+    node: int = 0
+    flags: int = 0
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Backing bytes that cannot be delivered: from ``start`` to ``end`` (excluded), and why.
+
+    ``reason`` is ``"missing"`` or ``"damaged"``.
+    """
+
+    start: int
+    end: int
+    reason: str
+    message: str
+    file: str | None = None
+
+
+class PageBacking(Protocol):
+    """Where a format keeps guest memory: bytes addressed by backing position, in whatever form they are stored."""
+
+    def read(self, position: int, size: int) -> tuple[bytes, Sequence[Unreadable]]:
+        """``size`` bytes from backing position ``position`` (bytes); unreadable bytes are zero and listed."""
+        ...
+
+    def read_into(self, position: int, buffer: memoryview) -> Sequence[Unreadable]:
+        """The same into a writable byte view."""
+        ...
+
+    def describe(self) -> dict[str, int]:
+        """Counts for people: how many blocks are stored in which way."""
+        ...
+
+    def check(self) -> None:
+        """Decode everything once, reporting damage to the findings."""
+        ...
+
+
+@dataclass
+class Snapshot:
+    """Everything a format knows about one saved machine."""
+
+    format: str
+    files: tuple[str, ...]
+    log: FindingLog
+    vm_version: int
+    saved_state_type: str | None
+    writer_version: str | None
+    store: KeyTree | None
+    processors: tuple[ProcessorRecord, ...]
+    enabled_vtls: tuple[int, ...]
+    guest_os_ids: Mapping[int, int]
+    vendor: int
+    cpuid: tuple[CpuidLeaf, ...]
+    nested: bool
+    ranges: tuple[MemoryRange, ...]
+    backing: PageBacking
+    load_screen: Callable[[], Screen | None]
+    chunks: Sequence[object]
+    close: Callable[[], None]

@@ -1,0 +1,123 @@
+"""SavedState and open(): the only place where formats meet the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from types import TracebackType
+
+from .datatypes.enums import VirtualProcessorVendor
+from .errors import VtlNotEnabledError
+from .findings import Finding, FindingLog
+from .formats import open_snapshot
+from .keytree import KeyTree
+from .memory import GuestPhysicalMemory
+from .processor import Cpuid, GuestOs, VirtualProcessor
+from .screen import Screen
+from .snapshot import Snapshot
+from .source import PathArgument
+
+_VENDORS = {
+    0: VirtualProcessorVendor.AMD,
+    1: VirtualProcessorVendor.INTEL,
+    2: VirtualProcessorVendor.HYGON,
+    0x10: VirtualProcessorVendor.ARM,
+}
+
+
+class SavedState:
+    """An open saved state; a context manager.
+
+    Attributes:
+        format: ``"vmrs"`` or ``"bin+vsv"``.
+        files: the files it consists of.
+        vm_version: ``(major << 8) | minor``, an int.
+        saved_state_type: ``"Normal"``, ``"Snapshot"``, ... or None where the state does not say.
+        writer_version: version of the worker process that wrote it, or None.
+        store: the key tree, or None for formats without one.
+        processors: the virtual processors by id.
+        memory: the guest's physical memory.
+        enabled_vtls: virtual trust levels of the partition, ascending.
+        processor_vendor: vendor of the processor the guest saw.
+        cpuid: the saved CPUID leaves, empty where none were saved.
+        nested: whether a processor carries state of nested virtualization.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self.format = snapshot.format
+        self.files = snapshot.files
+        self.vm_version = snapshot.vm_version
+        self.saved_state_type = snapshot.saved_state_type
+        self.writer_version = snapshot.writer_version
+        self.store: KeyTree | None = snapshot.store
+        self.processors = tuple(VirtualProcessor(number, item) for number, item in enumerate(snapshot.processors))
+        self.memory = GuestPhysicalMemory(snapshot.ranges, snapshot.backing)
+        self.enabled_vtls = snapshot.enabled_vtls
+        self.processor_vendor = _VENDORS.get(snapshot.vendor, VirtualProcessorVendor.UNKNOWN)
+        self.cpuid = Cpuid(snapshot.cpuid)
+        self.nested = snapshot.nested
+
+    def __repr__(self) -> str:
+        """File, processors and memory."""
+        return f"<SavedState {self.files[0]!r}: {len(self.processors)} processors, {self.memory.size:#x} bytes>"
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is odd or broken, as far as it has been read; empty for a sound file.
+
+        Opening checks every structure; the content of memory blocks is checked when it is read, all of it by
+        :meth:`check_memory`.
+        """
+        return tuple(self._snapshot.log)
+
+    @property
+    def chunks(self) -> Sequence[object]:
+        """Every chunk of the partition state in stored order, unknown ones too (``id``, ``name``, ``offset``, ``data``)."""
+        return self._snapshot.chunks
+
+    @cached_property
+    def screen(self) -> Screen | None:
+        """The picture the VM's console showed, None where none was saved. Raises ScreenError for an unknown layout."""
+        return self._snapshot.load_screen()
+
+    def guest_os(self, vtl: int = 0) -> GuestOs:
+        """What the guest of a VTL said about itself. Raises VtlNotEnabledError."""
+        if vtl not in self.enabled_vtls:
+            enabled = ", ".join(map(str, self.enabled_vtls))
+            raise VtlNotEnabledError(f"VTL {vtl} is not enabled in this partition (enabled: {enabled})")
+        return GuestOs(self._snapshot.guest_os_ids.get(vtl, 0))
+
+    def storage(self) -> dict[str, int]:
+        """How guest memory is stored: counts of blocks by kind, and the bytes they take in the file."""
+        return self._snapshot.backing.describe()
+
+    def check_memory(self) -> None:
+        """Decode all guest memory once, so that :attr:`findings` speaks of everything."""
+        self._snapshot.backing.check()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._snapshot.close()
+
+    def __enter__(self) -> SavedState:
+        """The state itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the files."""
+        self.close()
+
+
+def open(path: PathArgument, companion: PathArgument | None = None, *, strict: bool = False) -> SavedState:
+    """Open a saved state: a ``.vmrs``, or one file of a ``.bin``/``.vsv`` pair.
+
+    Arguments: ``path``, and ``companion``, the other file of the pair where it does not lie beside it under the same name;
+    ``strict`` refuses what is otherwise read on over and listed in ``findings``.
+
+    Raises SourceError (cannot be opened), FormatError (no saved state), PartitionStateNotFoundError,
+    GuestMemoryNotFoundError, NoVirtualProcessorError, EncryptedStateError, CompanionError, CorruptFileError.
+    """
+    return SavedState(open_snapshot(path, companion, FindingLog(strict=strict)))
