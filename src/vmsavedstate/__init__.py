@@ -20,28 +20,43 @@ if TYPE_CHECKING:
     from . import codec, datatypes, errors, hvstorage
     from .errors import VmSavedStateError
     from .findings import Finding, Severity
+    from .formats.hyperv.writer import SavedStateWriter
+    from .hvstorage.writer import StoreWriter
     from .memory import GuestPhysicalMemory
     from .processor import VirtualProcessor
     from .screen import Screen
+    from .snapshot import CpuidLeaf, FpuState, SegmentRegister, TableRegister
     from .state import SavedState, open
 
 _HOMES = {
     "open": "state",
+    "SavedStateWriter": "formats.hyperv.writer",
+    "StoreWriter": "hvstorage.writer",
     "SavedState": "state",
     "VirtualProcessor": "processor",
     "GuestPhysicalMemory": "memory",
     "Screen": "screen",
     "Finding": "findings",
     "Severity": "findings",
+    "CpuidLeaf": "snapshot",
+    "FpuState": "snapshot",
+    "SegmentRegister": "snapshot",
+    "TableRegister": "snapshot",
 }
 _MODULES = ("codec", "datatypes", "errors", "hvstorage")
 
 __all__ = [
+    "CpuidLeaf",
     "Finding",
+    "FpuState",
     "GuestPhysicalMemory",
     "SavedState",
+    "SavedStateWriter",
+    "StoreWriter",
     "Screen",
+    "SegmentRegister",
     "Severity",
+    "TableRegister",
     "VirtualProcessor",
     "VmSavedStateError",
     "__version__",
