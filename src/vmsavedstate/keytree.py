@@ -54,13 +54,11 @@ class KeyEntry:
         offset: int,
         value_offset: int,
         size: int,
-        *,
         external: bool = False,
         sequence: int = 0,
     ) -> None:
         self.name = name
         self.type = type_name
-        self.parent: KeyEntry | None = None
         self.source = source
         self.log = log
         self.offset = offset
@@ -68,6 +66,7 @@ class KeyEntry:
         self.size = size
         self.external = external
         self.sequence = sequence
+        self.parent: KeyEntry | None = None
         self._children: list[KeyEntry] | None = None
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..collector import paused_collector
 from ..errors import FormatError
 from ..findings import FindingLog
 from ..hvstorage.header import has_signature as is_hvstorage
@@ -17,14 +18,15 @@ def open_snapshot(path: PathArgument, companion: PathArgument | None, log: Findi
     """
     source = Source(path)
     try:
-        if is_hvstorage(source):
-            from .hyperv.vmrs import open_vmrs
+        with paused_collector():
+            if is_hvstorage(source):
+                from .hyperv.vmrs import open_vmrs
 
-            return open_vmrs(source, log)
-        if is_legacy(source):
-            from .hyperv.pair import open_pair
+                return open_vmrs(source, log)
+            if is_legacy(source):
+                from .hyperv.pair import open_pair
 
-            return open_pair(source, companion, log)
+                return open_pair(source, companion, log)
         raise _unknown(source)
     except BaseException:
         source.close()

@@ -1,6 +1,6 @@
 """Key tables: the records that name values and nodes (format specification, 2.6 to 2.8).
 
-One pass checks the structure and every checksum and returns plain records; the tree is made of them in ``store``.
+One pass checks the structure and every checksum; ``store`` makes the tree of what it returns.
 """
 
 from __future__ import annotations
@@ -9,37 +9,54 @@ import zlib
 from typing import NamedTuple
 
 from ..findings import FindingLog
+from ..keytree import KeyEntry
 from ..source import Source
 from . import layout
 from .checksum import checksum
 from .layout import KeyType
 
+KEY_FREE = int(KeyType.FREE)
+PREFIXED = frozenset({int(KeyType.STRING), int(KeyType.ARRAY)})
 MAX_TABLE_BYTES = 16 << 20  # real tables have 4 KiB; nothing is allocated by an unchecked size
 
 
-class KeyRecord(NamedTuple):
-    """One key-table entry that is not free.
+class StoredKey(KeyEntry):
+    """A key-table entry that is not free, before and after it has found its parent.
 
     Attributes:
-        offset: of the entry in the file, bytes.
-        key: table index << 32 | offset in the table: what its children name as their parent.
-        parent: the same of the parent; 0 for children of the root.
-        kind: value of the type byte (2.8).
-        pointer: whether the value is a file object.
-        sequence: insertion sequence among its siblings.
-        name: bytes of the name without NUL.
-        value_offset, value_size: extent of the value in the file, bytes.
+        place: table index << 32 | offset in the table: what its children name as their parent.
+        parent_place: the same of the parent; 0 for children of the root.
     """
 
-    offset: int
-    key: int
-    parent: int
-    kind: int
-    pointer: bool
-    sequence: int
-    name: bytes
-    value_offset: int
-    value_size: int
+    __slots__ = ("parent_place", "place")
+
+    def __init__(
+        self,
+        name: str,
+        type_name: str,
+        source: Source,
+        log: FindingLog,
+        offset: int,
+        value_offset: int,
+        size: int,
+        external: bool,
+        sequence: int,
+        place: int,
+        parent_place: int,
+    ) -> None:
+        self.place = place
+        self.parent_place = parent_place
+        self.name = name  # not by super().__init__: 65,536 blocks of a 64 GiB guest come along here
+        self.type = type_name
+        self.source = source
+        self.log = log
+        self.offset = offset
+        self.value_offset = value_offset
+        self.size = size
+        self.external = external
+        self.sequence = sequence
+        self.parent = None
+        self._children = None
 
 
 class KeyTable(NamedTuple):
@@ -77,58 +94,77 @@ def load_table(source: Source, offset: int, size: int, log: FindingLog) -> KeyTa
     return KeyTable(offset, index, sequence, data)
 
 
-def scan_table(table: KeyTable, path: str, log: FindingLog) -> list[KeyRecord]:
+def scan_table(table: KeyTable, source: Source, log: FindingLog) -> list[StoredKey]:
     """Every used entry of a table, in stored order, each checked."""
-    # The one hot loop of opening a large state (a 64 GiB guest has 65,536 entries): locals, one CRC per entry.
+    # The one hot loop of opening a large state (a 64 GiB guest has 65,536 entries): locals, few calls per entry.
     data, base, end = table.data, table.offset, len(table.data)
-    key_base = table.index << 32
-    unpack, crc32 = layout.KEY_ENTRY.unpack_from, zlib.crc32
-    fixed_sizes, free = layout.FIXED_DATA_SIZES, KeyType.FREE
-    records: list[KeyRecord] = []
-    append = records.append
+    place_base = table.index << 32
+    unpack, crc32, unpack_pointer = layout.KEY_ENTRY.unpack_from, zlib.crc32, layout.KEY_POINTER.unpack_from
+    fixed_sizes, type_names = layout.FIXED_DATA_SIZES, layout.KEY_TYPE_NAMES
+    keys: list[StoredKey] = []
     at = layout.KEY_TABLE_HEADER.size
     while at + 21 < end:
         kind, flags, size, parent_table, parent_offset, stored, sequence, name_size = unpack(data, at)
         if size < 21 or at + size > end:
-            log.damage(path, base + at + 2, "key entry leaves its table, the rest of it is lost", found=size)
-            return records
-        if kind == free:
+            log.damage(source.path, base + at + 2, "key entry leaves its table, the rest of it is lost", found=size)
+            return keys
+        if kind == KEY_FREE:
             if stored:
-                log.damage(path, base + at + 12, "free key entry carries a checksum, it may have been a key", found=stored)
+                log.damage(
+                    source.path, base + at + 12, "free key entry carries a checksum, it may have been a key", found=stored
+                )
             at += size
             continue
-        data_at = at + 21 + name_size
-        if flags & 1:
-            data_size, value_at = 12, base + data_at
+        name_at = at + 21
+        data_at = name_at + name_size
+        pointer = flags & 1
+        if pointer:
+            data_end = data_at + 12
         elif kind in fixed_sizes:
-            data_size, value_at = fixed_sizes[kind], base + data_at
+            data_end = data_at + fixed_sizes[kind]
         else:
-            data_size, value_at = _variable_size(data, kind, at, data_at, size, stored), base + data_at + 4
-        data_end = data_at + data_size
+            data_end = data_at + _variable_size(data, kind, at, data_at, size, stored)
         if data_end > at + size:
-            log.damage(path, base + at, "value of a key is longer than its entry", found=data_size)
+            log.damage(source.path, base + at, "value of a key is longer than its entry", found=data_end - data_at)
             at += size
             continue
         computed = crc32(b"\0\0\0\0" + data[at + 16 : data_end], crc32(data[at : at + 12]))
         if computed != stored:
-            log.damage(path, base + at + 12, "key entry: wrong checksum", found=stored, expected=f"{computed:#x}")
-        pointer = bool(flags & 1)
+            log.damage(source.path, base + at + 12, "key entry: wrong checksum", found=stored, expected=f"{computed:#x}")
         if pointer:
-            value_size, value_at = layout.KEY_POINTER.unpack_from(data, data_at)
+            value_size, value_at = unpack_pointer(data, data_at)
         else:
-            value_size = data_end + base - value_at
-        name = data[at + 21 : data_at - 1] if name_size and not data[data_at - 1] else data[at + 21 : data_at]
-        parent = parent_table << 32 | parent_offset
-        append(KeyRecord(base + at, key_base | at, parent, kind, pointer, sequence, name, value_at, value_size))
+            value_at = base + data_at + (4 if kind in PREFIXED else 0)
+            value_size = base + data_end - value_at
+        name = data[name_at : data_at - 1] if name_size and not data[data_at - 1] else data[name_at:data_at]
+        type_name = type_names.get(kind)
+        if type_name is None:
+            type_name = f"unknown({kind})"
+            log.note(source.path, base + at, "key of unknown type", found=kind)
+        keys.append(
+            StoredKey(
+                name.decode("utf-8", "surrogateescape"),
+                type_name,
+                source,
+                log,
+                base + at,
+                value_at,
+                value_size,
+                pointer == 1,
+                sequence,
+                place_base | at,
+                parent_table << 32 | parent_offset,
+            )
+        )
         at += size
     if at != end:
-        log.damage(path, base + at, "key entries do not fill their table", found=at, expected=f"{end:#x}")
-    return records
+        log.damage(source.path, base + at, "key entries do not fill their table", found=at, expected=f"{end:#x}")
+    return keys
 
 
 def _variable_size(data: bytes, kind: int, at: int, data_at: int, size: int, stored: int) -> int:
     """Bytes of checksummed data of an inline string, array, or value of unknown type."""
-    if kind in (KeyType.STRING, KeyType.ARRAY):
+    if kind in PREFIXED:
         if data_at + 4 > at + size:
             return 4
         return 4 + int.from_bytes(data[data_at : data_at + 4], "little")

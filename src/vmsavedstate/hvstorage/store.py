@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from ..collector import paused_collector
 from ..errors import FormatError
 from ..findings import Finding, FindingLog
 from ..keytree import KeyEntry, KeyTree, add_child, sort_children
 from ..source import PathArgument, Source
 from . import layout
 from .header import Header, has_signature, read_header
-from .key_table import KeyRecord, KeyTable, load_table, scan_table
-from .layout import KeyType
+from .key_table import KeyTable, StoredKey, load_table, scan_table
 from .object_table import ObjectDirectory, ObjectTableReader
 from .replay import pending_patches
 
@@ -37,10 +37,11 @@ class Store(KeyTree):
         self.header: Header = read_header(source, log)
         source.overlay(pending_patches(source, self.header, log))
         self.objects: ObjectDirectory = ObjectTableReader(source, _alignment(self.header), log).read()
-        records: list[KeyRecord] = []
+        keys: list[StoredKey] = []
         for table in self._key_tables():
-            records.extend(scan_table(table, source.path, log))
-        self._grow(records)
+            keys.extend(scan_table(table, source, log))
+        self._check_pointers(keys)
+        self._grow(keys)
 
     @classmethod
     def open(cls, path: PathArgument, *, strict: bool = False) -> Store:
@@ -58,7 +59,8 @@ class Store(KeyTree):
                     offset=0,
                     remedy="name a file that Hyper-V wrote",
                 )
-            return cls(source, FindingLog(strict=strict))
+            with paused_collector():
+                return cls(source, FindingLog(strict=strict))
         except BaseException:
             source.close()
             raise
@@ -103,72 +105,49 @@ class Store(KeyTree):
             tables[table.index] = table
         return list(tables.values())
 
-    def _grow(self, records: list[KeyRecord]) -> None:
-        """Make the tree. Parents may stand behind their children, so all records are there first (section 2.9)."""
-        nodes: dict[int, KeyEntry] = {}
-        entries = [self._entry(record) for record in records]
-        for record, entry in zip(records, entries, strict=True):
-            if record.kind == KeyType.NODE:
-                nodes[record.key] = entry
-        for record, entry in zip(records, entries, strict=True):
-            if not record.parent:
-                self.roots.append(entry)
+    def _grow(self, keys: list[StoredKey]) -> None:
+        """Make the tree. Parents may stand behind their children, so all keys are there first (section 2.9)."""
+        nodes = {key.place: key for key in keys if key.type == "node"}
+        for key in keys:
+            if not key.parent_place:
+                self.roots.append(key)
                 continue
-            parent = nodes.get(record.parent)
+            parent = nodes.get(key.parent_place)
             if parent is None:
-                table, offset = record.parent >> 32, record.parent & 0xFFFFFFFF
+                table, offset = key.parent_place >> 32, key.parent_place & 0xFFFFFFFF
                 self.log.damage(
-                    self.source.path, entry.offset + 6, f"parent of key {entry.name!r} is not a node of this file",
+                    self.source.path, key.offset + 6, f"parent of key {key.name!r} is not a node of this file",
                     found=f"table {table:#x}, offset {offset:#x}",
                 )  # fmt: skip
-                self.orphans.append(entry)
+                self.orphans.append(key)
             else:
-                add_child(parent, entry)
-        self.roots.sort(key=lambda entry: entry.sequence)
+                add_child(parent, key)
+        self.roots.sort(key=lambda key: key.sequence)
         for node in nodes.values():
             sort_children(node)
         self._cut_loops(list(nodes.values()))
 
-    def _entry(self, record: KeyRecord) -> KeyEntry:
-        kind = record.kind
-        type_name = layout.KEY_TYPE_NAMES.get(kind)  # type: ignore[call-overload]  # an int finds its IntEnum key
-        if type_name is None:
-            type_name = f"unknown({kind})"
-            self.log.note(self.source.path, record.offset, "key of unknown type", found=kind)
-        if record.pointer:
-            self._check_pointer(record)
-        return KeyEntry(
-            record.name.decode("utf-8", errors="surrogateescape"),
-            type_name,
-            self.source,
-            self.log,
-            record.offset,
-            record.value_offset,
-            record.value_size,
-            external=record.pointer,
-            sequence=record.sequence,
-        )
+    def _check_pointers(self, keys: list[StoredKey]) -> None:
+        """External values must lie in the file, and in a file object of the object tables (section 2.10)."""
+        objects, limit = self.objects.file_objects, self.source.size
+        for key in keys:
+            if not key.external:
+                continue
+            at, size = key.value_offset, key.size
+            room = objects.get(at)
+            if room is not None and size <= room and at + size <= limit:
+                continue
+            report = self.log.damage
+            if at + size > limit:
+                message = f"value of {size:#x} bytes lies outside of the file"
+                report = self.log.loss  # reading this key fails; its neighbours stay usable (section 11)
+            elif room is None:
+                message = "value is no file object of the object tables"
+            else:
+                message = f"value of {size:#x} bytes is larger than its file object of {room:#x}"
+            report(self.source.path, key.offset, f"key {key.name!r}: {message}", found=at)
 
-    def _check_pointer(self, record: KeyRecord) -> None:
-        size = self.objects.file_objects.get(record.value_offset)
-        report = self.log.damage
-        if record.value_offset + record.value_size > self.source.size:
-            message = f"value of {record.value_size:#x} bytes lies outside of the file"
-            report = self.log.loss  # reading this key fails; its neighbours stay usable (section 11)
-        elif size is None:
-            message = "value is no file object of the object tables"
-        elif size < record.value_size:
-            message = f"value of {record.value_size:#x} bytes is larger than its file object of {size:#x}"
-        else:
-            return
-        report(
-            self.source.path,
-            record.offset,
-            f"key {record.name.decode('utf-8', 'replace')!r}: {message}",
-            found=record.value_offset,
-        )
-
-    def _cut_loops(self, nodes: list[KeyEntry]) -> None:
+    def _cut_loops(self, nodes: list[StoredKey]) -> None:
         """Nodes that the root does not reach, or only too deep, become orphans so that nothing recurses for ever."""
         reached: set[int] = set()
         level, depth = [entry for entry in (*self.roots, *self.orphans) if entry.type == "node"], 0

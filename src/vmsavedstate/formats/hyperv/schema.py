@@ -45,9 +45,11 @@ def choose_schema(tree: KeyTree) -> Schema:
 
 def numbered(tree: KeyTree, parent: str, prefix: str) -> Iterator[tuple[int, KeyEntry]]:
     """(N, entry) of every array ``prefix + N`` below ``parent``, in stored order."""
-    node = tree.find(parent) if parent in tree else None
+    node = tree.find(parent)
     skip = len(prefix)
     for entry in node.children if node is not None else ():
         name = entry.name
-        if name.startswith(prefix) and name[skip:].isdecimal() and name.isascii() and entry.type == "array":
-            yield int(name[skip:]), entry
+        if name.startswith(prefix):
+            digits = name[skip:]
+            if digits.isdecimal() and digits.isascii() and entry.type == "array":
+                yield int(digits), entry
