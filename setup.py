@@ -18,7 +18,7 @@ KERNEL = RustExtension(
 )
 
 
-class HonestWheel(bdist_wheel):
+class HonestWheel(bdist_wheel):  # type: ignore[misc]  # setuptools is not typed
     """Tags the wheel after what was really built: abi3 with the kernel, pure Python without."""
 
     def finalize_options(self) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from ._version import VERSION as __version__
+from ._version import VERSION
 
 if TYPE_CHECKING:
     from . import codec, datatypes, errors, hvstorage
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .screen import Screen
     from .snapshot import CpuidLeaf, FpuState, SegmentRegister, TableRegister
     from .state import SavedState, open
+
+__version__ = VERSION
 
 _HOMES = {
     "open": "state",

@@ -17,7 +17,8 @@ from .errors import CorruptFileError
 class Severity(Enum):
     """How bad a finding is.
 
-    ``NOTE``: unusual, nothing is lost. ``DAMAGE``: the file is not what its writer wrote, or not what the format allows.
+    ``NOTE``: unusual, nothing is lost. ``DAMAGE``: the file is not what its writer wrote, or not what the format
+    allows.
     """
 
     NOTE = "note"

@@ -102,7 +102,9 @@ class KeyEntry:
             raw = self.read()
             number = int.from_bytes(raw, "little")
             if number not in (0, 1):
-                self.log.note(self.source.path, self.value_offset, f"{self.path} is a bool", found=number, expected="0, 1")
+                self.log.note(
+                    self.source.path, self.value_offset, f"{self.path} is a bool", found=number, expected="0, 1"
+                )
             return bool(number)
         fixed = _FIXED.get(self.type)
         if fixed is None:

@@ -73,7 +73,7 @@ class SavedState:
 
     @property
     def chunks(self) -> Sequence[object]:
-        """Every chunk of the partition state in stored order, unknown ones too (``id``, ``name``, ``offset``, ``data``)."""
+        """Every chunk of the partition state in stored order (``id``, ``name``, ``offset``, ``data``)."""
         return self._snapshot.chunks
 
     @cached_property
@@ -114,8 +114,8 @@ class SavedState:
 def open(path: PathArgument, companion: PathArgument | None = None, *, strict: bool = False) -> SavedState:
     """Open a saved state: a ``.vmrs``, or one file of a ``.bin``/``.vsv`` pair.
 
-    Arguments: ``path``, and ``companion``, the other file of the pair where it does not lie beside it under the same name;
-    ``strict`` refuses what is otherwise read on over and listed in ``findings``.
+    Arguments: ``path``, and ``companion``, the other file of the pair where it does not lie beside it under the same
+    name; ``strict`` refuses what is otherwise read on over and listed in ``findings``.
 
     Raises SourceError (cannot be opened), FormatError (no saved state), PartitionStateNotFoundError,
     GuestMemoryNotFoundError, NoVirtualProcessorError, EncryptedStateError, CompanionError, CorruptFileError.

@@ -1,7 +1,8 @@
 """XPRESS and page tokens, and the one choice between the compiled kernel and its Python twin.
 
-The kernel serves when it was built; ``VMSAVEDSTATE_KERNEL=python`` forces the twin, ``VMSAVEDSTATE_KERNEL=rust`` demands
-the kernel. A kernel that is there but does not load is an error, never a silent fallback to something 50 times slower.
+The kernel serves when it was built; ``VMSAVEDSTATE_KERNEL=python`` forces the twin, ``VMSAVEDSTATE_KERNEL=rust``
+demands the kernel. A kernel that is there but does not load is an error, never a silent fallback to something 50
+times slower.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Page tokens: how a compressed 1 MiB block of guest memory is stored (format specification, section 5), in Python.
 
-A block is indexed first and decoded after: :func:`scan` walks over the tokens without touching their payload, so that one
-page can be decoded without the others. The compiled kernel has the same functions.
+A block is indexed first and decoded after: :func:`scan` walks over the tokens without touching their payload, so that
+one page can be decoded without the others. The compiled kernel has the same functions.
 
-A *segment* is what one token puts out, :data:`SEGMENT`: output position, output size, kind, payload position, payload size
-(bytes; the payload position counts from the start of the stored block).
+A *segment* is what one token puts out, :data:`SEGMENT`: output position, output size, kind, payload position, payload
+size (bytes; the payload position counts from the start of the stored block).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def scan(window: bytes, base: int, position: int, produced: int, size: int, stop
     """Index the tokens of a stored block from ``position`` on.
 
     Arguments: ``window``, the bytes of the block that are at hand, and ``base``, their position in it; ``position`` and
-    ``produced``, where the walk stands (0, 0 at first); ``size`` of the whole stored block; ``stop``, the output position
-    at which the walk may end.
+    ``produced``, where the walk stands (0, 0 at first); ``size`` of the whole stored block; ``stop``, the output
+    position at which the walk may end.
 
     Returns the segments found (packed), the new position and produced count, the state, and the reason for BAD. MORE
     means that the walk reached ``stop`` or the end of the window; the next window begins at the position returned.
@@ -52,7 +52,13 @@ def scan(window: bytes, base: int, position: int, produced: int, size: int, stop
         token = _WORD.unpack_from(window, position - base)[0]
         if token == TOKEN_END:
             if produced != BLOCK:
-                return bytes(segments), position, produced, BAD, f"the tokens make {produced:#x} bytes instead of 0x100000"
+                return (
+                    bytes(segments),
+                    position,
+                    produced,
+                    BAD,
+                    f"the tokens make {produced:#x} bytes instead of 0x100000",
+                )
             return bytes(segments), position, produced, END, ""
         if token == TOKEN_PART:
             if position + 12 > min(size, limit):
@@ -69,7 +75,7 @@ def scan(window: bytes, base: int, position: int, produced: int, size: int, stop
             if produced % PAGE:
                 return bytes(segments), position, produced, BAD, f"token {token:#x} inside a page"
             payload, stored, kind, out_size = position + 4, token, XPRESS, PAGE
-            if token == TOKEN_FILL or token == TOKEN_FILL_MANY:
+            if token in (TOKEN_FILL, TOKEN_FILL_MANY):
                 stored, kind = 8, FILL
             elif token == PAGE:
                 kind = PLAIN
@@ -89,7 +95,13 @@ def scan(window: bytes, base: int, position: int, produced: int, size: int, stop
         if following > size:
             return bytes(segments), position, produced, BAD, "the block ends inside a token"
         if produced + out_size > BLOCK:
-            return bytes(segments), position, produced, BAD, f"the tokens make more than 0x100000 bytes (token {token:#x})"
+            return (
+                bytes(segments),
+                position,
+                produced,
+                BAD,
+                f"the tokens make more than 0x100000 bytes (token {token:#x})",
+            )
         segments += SEGMENT.pack(produced, out_size, kind, payload, stored)
         produced += out_size
         position = following

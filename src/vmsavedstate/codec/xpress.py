@@ -1,7 +1,8 @@
 """Plain LZ77 (the XPRESS of MS-XCA, sections 2.3 and 2.4) in Python: the readable twin of the compiled kernel.
 
-Both produce the same bytes and refuse the same input. Format: flags come in u32 words, most significant bit first, 0 for
-a literal byte, 1 for a match; a match is a u16 (13 bits offset - 1, 3 bits length - 3) with escapes for longer lengths.
+Both produce the same bytes and refuse the same input. Format: flags come in u32 words, most significant bit first, 0
+for a literal byte, 1 for a match; a match is a u16 (13 bits offset - 1, 3 bits length - 3) with escapes for longer
+lengths.
 """
 
 from __future__ import annotations

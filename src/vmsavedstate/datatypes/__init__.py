@@ -1,8 +1,8 @@
 """Microsoft's data types of both API generations, with every documented name and number. Nothing here reads a file.
 
-"2018" is the generation of SDK 17134 to 19041, "2021" that of SDK 22000 and later. Each enumeration has Python names and
-the C name beside it (``PagingMode.NON_PAGED.c_name == "Paging_NonPaged"``); each structure has the C layout. Source:
-specification of the API, sections 3 and 4; Microsoft's pages are under
+"2018" is the generation of SDK 17134 to 19041, "2021" that of SDK 22000 and later. Each enumeration has Python names
+and the C name beside it (``PagingMode.NON_PAGED.c_name == "Paging_NonPaged"``); each structure has the C layout.
+Source: specification of the API, sections 3 and 4; Microsoft's pages are under
 https://learn.microsoft.com/virtualization/api/vm-dump-provider/
 """
 

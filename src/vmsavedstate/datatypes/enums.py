@@ -1,4 +1,4 @@
-"""Microsoft's small enumerations (specification of the API, section 3.1); register numbers have modules of their own."""
+"""Microsoft's small enumerations (specification of the API, section 3.1); register numbers stand beside."""
 
 from __future__ import annotations
 

@@ -46,6 +46,4 @@ def _unknown(source: Source) -> FormatError:
         )
     else:
         remedy = "name a .vmrs file, or one file of a .bin/.vsv pair, that Hyper-V wrote"
-    return FormatError(
-        f"this is not a saved state: it begins with {begin}", file=source.path, offset=0, remedy=remedy
-    )
+    return FormatError(f"this is not a saved state: it begins with {begin}", file=source.path, offset=0, remedy=remedy)

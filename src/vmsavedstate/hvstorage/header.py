@@ -94,7 +94,7 @@ def _choose(first: Header, second: Header, source: Source, log: FindingLog) -> H
 def _check(header: Header, source: Source, log: FindingLog) -> None:
     if header.format_version < layout.FORMAT_VERSION:
         raise FormatError(
-            f"HyperVStorage format version {header.format_version:#06x}; only {layout.FORMAT_VERSION:#06x} is published",
+            f"HyperVStorage format {header.format_version:#06x}; only {layout.FORMAT_VERSION:#06x} is published",
             file=source.path,
             offset=header.offset + 10,
             remedy="open it on the Hyper-V host that wrote it and save again with a newer version",

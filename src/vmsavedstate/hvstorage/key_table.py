@@ -6,7 +6,7 @@ One pass checks the structure and every checksum; ``store`` makes the tree of wh
 from __future__ import annotations
 
 import zlib
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from ..findings import FindingLog
 from ..keytree import KeyEntry
@@ -59,7 +59,8 @@ class StoredKey(KeyEntry):
         self._children = None
 
 
-class KeyTable(NamedTuple):
+@dataclass(frozen=True)
+class KeyTable:
     """A key table whose header is sound; ``data`` is the whole table, ``offset`` its place in the file."""
 
     offset: int
@@ -77,7 +78,9 @@ def load_table(source: Source, offset: int, size: int, log: FindingLog) -> KeyTa
         if size < header.size:
             return None
     if size > MAX_TABLE_BYTES:
-        log.damage(source.path, offset, "key table is absurdly large", found=size, expected=f"{MAX_TABLE_BYTES:#x} at most")
+        log.damage(
+            source.path, offset, "key table is absurdly large", found=size, expected=f"{MAX_TABLE_BYTES:#x} at most"
+        )
         size = MAX_TABLE_BYTES
     data = source.read(offset, size)
     signature, index, sequence, stored = header.unpack_from(data)
@@ -111,7 +114,10 @@ def scan_table(table: KeyTable, source: Source, log: FindingLog) -> list[StoredK
         if kind == KEY_FREE:
             if stored:
                 log.damage(
-                    source.path, base + at + 12, "free key entry carries a checksum, it may have been a key", found=stored
+                    source.path,
+                    base + at + 12,
+                    "free key entry carries a checksum, it may have been a key",
+                    found=stored,
                 )
             at += size
             continue
@@ -130,7 +136,9 @@ def scan_table(table: KeyTable, source: Source, log: FindingLog) -> list[StoredK
             continue
         computed = crc32(b"\0\0\0\0" + data[at + 16 : data_end], crc32(data[at : at + 12]))
         if computed != stored:
-            log.damage(source.path, base + at + 12, "key entry: wrong checksum", found=stored, expected=f"{computed:#x}")
+            log.damage(
+                source.path, base + at + 12, "key entry: wrong checksum", found=stored, expected=f"{computed:#x}"
+            )
         if pointer:
             value_size, value_at = unpack_pointer(data, data_at)
         else:

@@ -52,7 +52,7 @@ class ObjectTableReader:
             )
         _, count = self._header(at)
         wanted = layout.OBJECT_TABLE_HEADER.size + count * layout.OBJECT_ENTRY.size
-        pending = [(at, layout.align(wanted, self.alignment), None)]
+        pending: list[tuple[int, int, int | None]] = [(at, layout.align(wanted, self.alignment), None)]
         while pending:
             offset, size, named_at = pending.pop(0)
             pending.extend(self._read_table(offset, size, named_at))
@@ -84,9 +84,7 @@ class ObjectTableReader:
                     offset=at,
                     remedy="the file is damaged; try another copy of it",
                 )
-            damage(
-                path, at, "chained object table", found=signature, expected=f"{layout.OBJECT_TABLE_SIGNATURE:#010x}"
-            )
+            damage(path, at, "chained object table", found=signature, expected=f"{layout.OBJECT_TABLE_SIGNATURE:#010x}")
             return []
         count = self._bounded_count(at, size, count)
         self.directory.tables[at] = size

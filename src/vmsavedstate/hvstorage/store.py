@@ -7,7 +7,7 @@ from types import TracebackType
 from ..collector import paused_collector
 from ..errors import FormatError
 from ..findings import Finding, FindingLog
-from ..keytree import KeyEntry, KeyTree, add_child, sort_children
+from ..keytree import KeyTree, add_child, sort_children
 from ..source import PathArgument, Source
 from . import layout
 from .header import Header, has_signature, read_header

@@ -1,7 +1,8 @@
 """Writes HyperVStorage files that Microsoft's reader accepts (format specification, section 9; rules cited by number).
 
-Values that become file objects go to the file at once; what is kept until the end is one small record per key. The file is
-written under a temporary name beside its place and renamed when it is complete: no half-written file passes for a whole.
+Values that become file objects go to the file at once; what is kept until the end is one small record per key. The
+file is written under a temporary name beside its place and renamed when it is complete: no half-written file passes
+for a whole.
 """
 
 from __future__ import annotations
@@ -47,21 +48,23 @@ class _Key:
 class StoreWriter:
     """A HyperVStorage file in the making; a context manager that completes it, or removes it after an error.
 
-    Raises SourceError where the file exists (unless ``overwrite``) or cannot be written, InvalidArgumentError for what the
-    format cannot express.
+    Raises SourceError where the file exists (unless ``overwrite``) or cannot be written, InvalidArgumentError for
+    what the format cannot express.
     """
 
     def __init__(self, path: PathArgument, *, overwrite: bool = False) -> None:
         self.path = os.fsdecode(path)
         if not overwrite and os.path.lexists(path):
-            raise SourceError("the file exists already", file=self.path, remedy="choose another name", hresult=ERROR_WRITE_FAULT)
+            raise SourceError(
+                "the file exists already", file=self.path, remedy="choose another name", hresult=ERROR_WRITE_FAULT
+            )
         self._temporary = f"{self.path}.partial"
         self._root = _Key(KeyType.NODE, b"", False, b"", 0)
         self._objects: list[tuple[int, int, int]] = []
         self._end = layout.FIRST_OBJECT_TABLE + OBJECT_TABLE_SIZE
         self._file: BinaryIO
         with _write_errors(self.path):
-            self._file = open(self._temporary, "xb")
+            self._file = open(self._temporary, "xb")  # noqa: SIM115  # closed by close() or abort()
 
     def set(self, path: str, type_name: str, value: int | float | bool | str | bytes) -> None:
         """Add a key with a value of type ``int``, ``uint``, ``double``, ``bool``, ``string`` or ``array``.
@@ -185,14 +188,18 @@ class StoreWriter:
         return filler.finish()
 
     def _put_object_tables(self) -> None:
-        pieces = [self._objects[at : at + USABLE_ENTRIES] for at in range(0, len(self._objects), USABLE_ENTRIES)] or [[]]
+        pieces = [self._objects[at : at + USABLE_ENTRIES] for at in range(0, len(self._objects), USABLE_ENTRIES)] or [
+            []
+        ]
         places = [layout.FIRST_OBJECT_TABLE]
         for _ in pieces[1:]:
             places.append(self._end)
             self._end += OBJECT_TABLE_SIZE
         for index, (place, entries) in enumerate(zip(places, pieces, strict=True)):
             last = index + 1 == len(places)
-            chain = EMPTY_ENTRY if last else _object_entry(ObjectType.OBJECT_TABLE, places[index + 1], OBJECT_TABLE_SIZE)
+            chain = (
+                EMPTY_ENTRY if last else _object_entry(ObjectType.OBJECT_TABLE, places[index + 1], OBJECT_TABLE_SIZE)
+            )
             body = b"".join(_object_entry(*entry) for entry in entries)
             body += EMPTY_ENTRY * (USABLE_ENTRIES - len(entries)) + chain
             head = layout.OBJECT_TABLE_HEADER.pack(layout.OBJECT_TABLE_SIGNATURE, OBJECT_TABLE_ENTRIES)

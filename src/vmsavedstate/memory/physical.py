@@ -99,8 +99,9 @@ class GuestPhysicalMemory:
     def read(self, gpa: int, size: int, *, fill: int | None = None) -> bytes:
         """``size`` bytes from guest physical address ``gpa``.
 
-        With ``fill`` (0 to 255) holes, missing and damaged blocks read as that byte; damage is among the findings all the
-        same. Raises GuestMemoryError, SourceError, InvalidArgumentError (negative numbers, more than 4 GiB at once).
+        With ``fill`` (0 to 255) holes, missing and damaged blocks read as that byte; damage is among the findings all
+        the same. Raises GuestMemoryError, SourceError, InvalidArgumentError (negative numbers, more than 4 GiB at
+        once).
         """
         _check_request(gpa, size, fill)
         index = bisect_right(self._starts, gpa) - 1
@@ -148,8 +149,8 @@ class GuestPhysicalMemory:
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
         """A batch of guest pages, in any order and with repeats.
 
-        Returns an array of shape (n, 4096), uint8, and a mask of shape (n,): False where the page is in a hole, missing or
-        damaged; such rows are zero.
+        Returns an array of shape (n, 4096), uint8, and a mask of shape (n,): False where the page is in a hole,
+        missing or damaged; such rows are zero.
         """
         from .batch import read_pages
 

@@ -40,7 +40,7 @@ class GuestOs:
 
     @property
     def version(self) -> str | None:
-        """``major.minor build N service M`` of a closed-source system, the 32-bit version in hex of an open-source one."""
+        """``major.minor build N service M`` of closed-source systems, the 32-bit version in hex of open-source ones."""
         if not self.raw:
             return None
         if self.is_open_source:

@@ -11,10 +11,11 @@ from ..snapshot import RegisterValue
 class Registers(Mapping[str, RegisterValue]):
     """Registers by name: ``registers["rip"]`` or ``registers.rip``.
 
-    Integers for general, control, debug, system and 128-bit registers, SegmentRegister for ``cs``.. (``base``, ``limit``,
-    ``selector``, ``attributes``), TableRegister for ``gdtr`` and ``idtr`` (``base``, ``limit``), FpuState for ``fpu``.
-    x86 processors have the 64-bit names whatever code they ran. A register the state does not hold is not in the mapping;
-    asking for it raises RegisterNotAvailableError, which is both a KeyError and an AttributeError.
+    Integers for general, control, debug, system and 128-bit registers, SegmentRegister for ``cs``.. (``base``,
+    ``limit``, ``selector``, ``attributes``), TableRegister for ``gdtr`` and ``idtr`` (``base``, ``limit``), FpuState
+    for ``fpu``. x86 processors have the 64-bit names whatever code they ran. A register the state does not hold is
+    not in the mapping; asking for it raises RegisterNotAvailableError, which is both a KeyError and an
+    AttributeError.
     """
 
     def __init__(self, load: Callable[[], dict[str, RegisterValue]], owner: str) -> None:

@@ -56,7 +56,8 @@ class Chunk:
 def read_envelope(blob: Blob) -> tuple[int, int]:
     """(start, end) of the chunk stream in the blob, bytes.
 
-    Raises EncryptedStateError where the sizes make no sense: the one sign of an encrypted state that is known (section 7).
+    Raises EncryptedStateError where the sizes make no sense: the one sign of an encrypted state that is known
+    (section 7).
     """
     size = len(blob.data)
     if size < layout.DESCRIPTOR.size:

@@ -32,7 +32,7 @@ def open_pair(source: Source, companion: PathArgument | None, log: FindingLog) -
         version = tree.headers[0].version
         if tree.headers[1].version != version:
             raise CompanionError(
-                f"the VM versions of the two files differ: {version:#x} here, {tree.headers[1].version:#x} in {other.path}",
+                f"the VM versions differ: {version:#x} here, {tree.headers[1].version:#x} in {other.path}",
                 file=source.path,
                 offset=4,
                 remedy="the files are of different saves; find the twin of this one",

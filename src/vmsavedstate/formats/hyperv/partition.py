@@ -1,4 +1,4 @@
-"""Partition state: from the chunk stream to processors, VTLs, guest OS ids and CPUID (format specification, section 6)."""
+"""Partition state: from chunks to processors, VTLs, guest OS ids and CPUID (format specification, section 6)."""
 
 from __future__ import annotations
 
@@ -127,7 +127,10 @@ class _Reader:
         if len(chunk.data) >= size:
             return True
         self.blob.damage(
-            chunk.offset, f"chunk {chunk.name} is too short, it is left out", found=len(chunk.data), expected=f"{size:#x}"
+            chunk.offset,
+            f"chunk {chunk.name} is too short, it is left out",
+            found=len(chunk.data),
+            expected=f"{size:#x}",
         )
         return False
 
@@ -206,7 +209,10 @@ class _Reader:
                 return
             if len(chunk.data) > size:
                 self.blob.note(
-                    chunk.offset, f"chunk {chunk.name} is longer than known", found=len(chunk.data), expected=f"{size:#x}"
+                    chunk.offset,
+                    f"chunk {chunk.name} is longer than known",
+                    found=len(chunk.data),
+                    expected=f"{size:#x}",
                 )
         kept = vp.chunks.setdefault(vp.vtl, {})
         if size is not None and chunk.id in kept:

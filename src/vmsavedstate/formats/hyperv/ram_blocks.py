@@ -1,7 +1,7 @@
 """RamBlock values: 1 MiB of guest memory each, plain or as page tokens (format specification, 4.2 and 5).
 
-One page of a compressed block is read without decoding the block: its tokens are indexed once, as far as needed, and only
-the pages asked for are decoded.
+One page of a compressed block is read without decoding the block: its tokens are indexed once, as far as needed, and
+only the pages asked for are decoded.
 """
 
 from __future__ import annotations
@@ -121,9 +121,7 @@ class RamBlocks:
     def _inside(entry: KeyEntry) -> bool:
         return entry.value_offset + entry.size <= entry.source.size
 
-    def _read_cached(
-        self, number: int, entry: KeyEntry, start: int, size: int
-    ) -> tuple[bytes, Sequence[Unreadable]]:
+    def _read_cached(self, number: int, entry: KeyEntry, start: int, size: int) -> tuple[bytes, Sequence[Unreadable]]:
         """A small read of a compressed block, page by page through the cache."""
         first, last = start // PAGE, (start + size - 1) // PAGE
         parts: list[bytes] = []

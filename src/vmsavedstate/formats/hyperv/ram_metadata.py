@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ...findings import FindingLog
 from ...keytree import KeyEntry
@@ -14,7 +14,7 @@ MAX_PAGE = 1 << 52
 
 
 def read_metadata(entries: Sequence[KeyEntry], log: FindingLog) -> tuple[MemoryRange, ...]:
-    """The ranges of all metadata values, ascending by guest address and disjoint; of two that overlap the first wins."""
+    """The ranges of all values, ascending by guest address and disjoint; of two that overlap the first wins."""
     ranges = [found for entry in entries if (found := _read_range(entry, log)) is not None]
     return _disjoint(ranges, log, entries[0].source.path if entries else None)
 
@@ -45,35 +45,43 @@ def _read_range(entry: KeyEntry, log: FindingLog) -> MemoryRange | None:
 
 def _disjoint(ranges: list[MemoryRange], log: FindingLog, file: str | None) -> tuple[MemoryRange, ...]:
     """Cut from every range what an earlier one covers already."""
-    ordered = sorted(enumerate(ranges), key=lambda item: (item[1].start_page, item[0]))
-    if all(
-        before.start_page + before.page_count <= after.start_page
-        for (_, before), (_, after) in zip(ordered, ordered[1:], strict=False)
-    ):
-        return tuple(item for _, item in ordered)
+    covered = _Coverage()
     kept: list[MemoryRange] = []
     for candidate in ranges:
-        pieces = [candidate]
-        for other in kept:
-            pieces = [rest for piece in pieces for rest in _without(piece, other)]
-        if pieces != [candidate]:
+        start, end = candidate.start_page, candidate.start_page + candidate.page_count
+        free = covered.add(start, end)
+        if free != [(start, end)]:
             log.damage(
                 file, None, "memory ranges overlap, the first one counts",
-                found=f"{candidate.page_count:#x} pages from guest page {candidate.start_page:#x}",
+                found=f"{candidate.page_count:#x} pages from guest page {start:#x}",
             )  # fmt: skip
-        kept.extend(pieces)
+        for low, high in free:
+            kept.append(
+                MemoryRange(low, high - low, candidate.backing_page + low - start, candidate.node, candidate.flags)
+            )
     return tuple(sorted(kept, key=lambda item: item.start_page))
 
 
-def _without(piece: MemoryRange, other: MemoryRange) -> list[MemoryRange]:
-    start, end = piece.start_page, piece.start_page + piece.page_count
-    low, high = max(start, other.start_page), min(end, other.start_page + other.page_count)
-    if low >= high:
-        return [piece]
-    rest = []
-    if start < low:
-        rest.append(replace(piece, page_count=low - start))
-    if high < end:
-        moved = piece.backing_page + high - start
-        rest.append(replace(piece, start_page=high, page_count=end - high, backing_page=moved))
-    return rest
+class _Coverage:
+    """A union of page intervals, touching ones merged: adding thousands of overlapping ones stays cheap."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def add(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Cover ``start`` to ``end``; the parts of it that were free before."""
+        low, high = bisect_left(self._ends, start), bisect_right(self._starts, end)
+        free: list[tuple[int, int]] = []
+        at = start
+        for taken_from, taken_to in zip(self._starts[low:high], self._ends[low:high], strict=True):
+            if at < taken_from:
+                free.append((at, taken_from))
+            at = max(at, taken_to)
+        if at < end:
+            free.append((at, end))
+        first = min(start, self._starts[low]) if low < high else start
+        last = max(end, self._ends[high - 1]) if low < high else end
+        self._starts[low:high] = [first]
+        self._ends[low:high] = [last]
+        return free

@@ -113,9 +113,7 @@ def _vm_version(tree: KeyTree, log: FindingLog, files: Sequence[str]) -> int:
     return version
 
 
-def _memory_ranges(
-    tree: KeyTree, schema: Schema, log: FindingLog, files: Sequence[str]
-) -> tuple[MemoryRange, ...]:
+def _memory_ranges(tree: KeyTree, schema: Schema, log: FindingLog, files: Sequence[str]) -> tuple[MemoryRange, ...]:
     found = dict(numbered(tree, schema.metadata_parent, schema.metadata_prefix))
     entries: list[KeyEntry] = []
     while len(entries) in found:  # counted from 0 until one is missing (section 3)

@@ -41,9 +41,7 @@ CPL_AT = 128
 
 X86_CHUNKS = (
     ChunkLayout(ChunkId.VP_GP_REGISTERS, 144, _row(X86_GENERAL + " rip rflags", 0, 8, "u64")),
-    ChunkLayout(
-        ChunkId.VP_VTL_CONTROL_REGISTERS, 48, _row("cr0 cr2 cr3 cr4 cr8 efer", 0, 8, "u64")
-    ),
+    ChunkLayout(ChunkId.VP_VTL_CONTROL_REGISTERS, 48, _row("cr0 cr2 cr3 cr4 cr8 efer", 0, 8, "u64")),
     ChunkLayout(ChunkId.VP_DEBUG_REGISTERS, 48, _row("dr0 dr1 dr2 dr3 dr6 dr7", 0, 8, "u64")),
     ChunkLayout(ChunkId.VP_SEGMENT_REGISTERS, 144, _row("es cs ss ds fs gs ldtr tr", 0, 16, "segment")),
     ChunkLayout(ChunkId.VP_TABLE_REGISTERS, 32, _row("idtr gdtr", 0, 16, "table")),
@@ -102,9 +100,7 @@ ARM64_CHUNKS = (
         ),
     ),
     ChunkLayout(ChunkId.VP_TABLE_REGISTERS, 32, _row("ttbr0_el1 ttbr1_el1 vbar_el1", 0, 8, "u64")),
-    ChunkLayout(
-        ChunkId.VP_FP_REGISTERS, 528, _numbered("q", 32, 0, 16, "u128") | _row("fpsr fpcr", 512, 8, "u64")
-    ),
+    ChunkLayout(ChunkId.VP_FP_REGISTERS, 528, _numbered("q", 32, 0, 16, "u128") | _row("fpsr fpcr", 512, 8, "u64")),
 )
 
 # Shared between the VTLs of a processor; everything else is private to each (6.7, from the TLFS).

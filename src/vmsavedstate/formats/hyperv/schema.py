@@ -31,9 +31,7 @@ MODERN = Schema(
     "RamBlock",
     f"/savedstate/configuration/{VIDEO_MONITOR}",
 )
-LEGACY = Schema(
-    "/savedVM/partition_state", "/RamMemoryBlock", "", "/RamBlock", "", f"/configuration/{VIDEO_MONITOR}"
-)
+LEGACY = Schema("/savedVM/partition_state", "/RamMemoryBlock", "", "/RamBlock", "", f"/configuration/{VIDEO_MONITOR}")
 
 
 def choose_schema(tree: KeyTree) -> Schema:

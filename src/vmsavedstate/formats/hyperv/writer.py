@@ -83,9 +83,9 @@ class SavedStateWriter:
     ) -> None:
         """Add a virtual processor.
 
-        Give ``registers`` for a processor with VTL0 alone, or ``vtls`` with the registers of each VTL. Names and values are
-        those of :class:`vmsavedstate.processor.Registers`, and ``cpl``. A chunk is written when one of its registers is
-        given; the others in it are then zero.
+        Give ``registers`` for a processor with VTL0 alone, or ``vtls`` with the registers of each VTL. Names and
+        values are those of :class:`vmsavedstate.processor.Registers`, and ``cpl``. A chunk is written when one of its
+        registers is given; the others in it are then zero.
         """
         by_vtl = {0: registers or {}} if vtls is None else dict(vtls)
         active = min(by_vtl, default=0) if active_vtl is None else active_vtl
@@ -100,9 +100,9 @@ class SavedStateWriter:
     ) -> None:
         """Add a range of guest memory: ``size`` bytes at guest physical address ``start``, both whole pages.
 
-        ``read(offset, size)`` delivers bytes of the range, offsets counted from its start, at most 1 MiB at a time and in
-        ascending order. ``zero_runs`` lists (offset, size) runs in ascending order that are zero: they are not read, and in
-        plain blocks become holes of the file. Every range begins on a new block.
+        ``read(offset, size)`` delivers bytes of the range, offsets counted from its start, at most 1 MiB at a time
+        and in ascending order. ``zero_runs`` lists (offset, size) runs in ascending order that are zero: they are not
+        read, and in plain blocks become holes of the file. Every range begins on a new block.
         """
         page = layout.PAGE
         if start % page or size % page or size <= 0 or start < 0 or (start + size) // page > MAX_PAGE:
