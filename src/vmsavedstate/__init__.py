@@ -22,16 +22,20 @@ if TYPE_CHECKING:
     from .findings import Finding, Severity
     from .formats.hyperv.writer import SavedStateWriter
     from .hvstorage.writer import StoreWriter
+    from .keytree import KeyEntry, KeyTree
     from .memory import GuestPhysicalMemory
     from .processor import VirtualProcessor
     from .screen import Screen
-    from .snapshot import CpuidLeaf, FpuState, SegmentRegister, TableRegister
-    from .state import SavedState, open
+    from .snapshot import CpuidLeaf, FpuState, SegmentRegister, StateChunk, TableRegister
+    from .state import SavedState, open, open_store
 
 __version__ = VERSION
 
 _HOMES = {
     "open": "state",
+    "open_store": "state",
+    "KeyEntry": "keytree",
+    "KeyTree": "keytree",
     "SavedStateWriter": "formats.hyperv.writer",
     "StoreWriter": "hvstorage.writer",
     "SavedState": "state",
@@ -43,6 +47,7 @@ _HOMES = {
     "CpuidLeaf": "snapshot",
     "FpuState": "snapshot",
     "SegmentRegister": "snapshot",
+    "StateChunk": "snapshot",
     "TableRegister": "snapshot",
 }
 _MODULES = ("codec", "datatypes", "errors", "hvstorage")
@@ -52,12 +57,15 @@ __all__ = [
     "Finding",
     "FpuState",
     "GuestPhysicalMemory",
+    "KeyEntry",
+    "KeyTree",
     "SavedState",
     "SavedStateWriter",
     "StoreWriter",
     "Screen",
     "SegmentRegister",
     "Severity",
+    "StateChunk",
     "TableRegister",
     "VirtualProcessor",
     "VmSavedStateError",
@@ -67,6 +75,7 @@ __all__ = [
     "errors",
     "hvstorage",
     "open",
+    "open_store",
 ]
 
 

@@ -31,6 +31,7 @@ class VmSavedStateError(Exception):
         offset: byte offset in that file, or None.
         remedy: what the user can do about it, or None.
         hresult: unsigned 32-bit HRESULT of Microsoft's provider for this situation (API specification, section 5).
+        findings: what had been found before, when opening a file failed (a tuple of :class:`~.findings.Finding`).
     """
 
     hresult: int = E_FAIL
@@ -49,6 +50,7 @@ class VmSavedStateError(Exception):
         self.file = file
         self.offset = offset
         self.remedy = remedy
+        self.findings: tuple[object, ...] = ()
         if hresult is not None:
             self.hresult = hresult
 

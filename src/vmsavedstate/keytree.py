@@ -7,10 +7,11 @@ asked for, never before.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from types import TracebackType
 
 from .errors import CorruptFileError, KeyNotFoundError
-from .findings import FindingLog
+from .findings import Finding, FindingLog
 from .source import Source
 
 KeyValue = int | float | str | bytes | bool | None
@@ -152,13 +153,40 @@ def _decode_string(entry: KeyEntry, raw: bytes) -> str:
 
 
 class KeyTree:
-    """A tree of :class:`KeyEntry`; ``roots`` are the keys directly below ``/``."""
+    """A tree of :class:`KeyEntry` in one or several open files; a context manager that closes them.
 
-    def __init__(self, log: FindingLog) -> None:
+    Attributes:
+        sources: the files.
+        roots: the keys directly below ``/``.
+        orphans: keys whose parent is lost or unreachable; each is among the findings.
+    """
+
+    def __init__(self, sources: Sequence[Source], log: FindingLog) -> None:
+        self.sources = tuple(sources)
         self.log = log
         self.roots: list[KeyEntry] = []
         self.orphans: list[KeyEntry] = []
         self._names: dict[int, dict[str, KeyEntry]] = {}
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is odd or broken, as far as it has been read; empty for a sound file."""
+        return tuple(self.log)
+
+    def close(self) -> None:
+        """Close the files."""
+        for source in self.sources:
+            source.close()
+
+    def __enter__(self) -> KeyTree:
+        """The tree itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the files."""
+        self.close()
 
     def __getitem__(self, path: str) -> KeyEntry:
         """The key at ``path``; of same-named siblings the first in insertion order.

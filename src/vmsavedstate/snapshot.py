@@ -6,7 +6,7 @@ paging, the engine knows no files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -80,6 +80,26 @@ class ProcessorRecord:
 
 
 @dataclass(frozen=True)
+class StateChunk:
+    """A piece of the stored machine state, understood or not.
+
+    Attributes:
+        id: its number in the file; ``name`` in words, ``unknown`` for ids nobody has described.
+        offset: of its header, bytes from the start of the value that holds the state.
+        data: its content.
+        vp: index of the processor it belongs to, None for the partition.
+        vtl: the virtual trust level it stands under; 0 before any.
+    """
+
+    id: int
+    name: str
+    offset: int
+    data: bytes
+    vp: int | None
+    vtl: int
+
+
+@dataclass(frozen=True)
 class CpuidLeaf:
     """One leaf of the processor's CPUID as the state stores it."""
 
@@ -137,8 +157,8 @@ class PageBacking(Protocol):
         """Counts for people: how many blocks are stored in which way."""
         ...
 
-    def check(self) -> None:
-        """Decode everything once, reporting damage to the findings."""
+    def check(self) -> Iterator[int]:
+        """Decode everything once, reporting damage to the findings; yields the bytes done so far."""
         ...
 
 
@@ -162,5 +182,5 @@ class Snapshot:
     ranges: tuple[MemoryRange, ...]
     backing: PageBacking
     load_screen: Callable[[], Screen | None]
-    chunks: Sequence[object]
+    chunks: Sequence[StateChunk]
     close: Callable[[], None]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from types import TracebackType
 
 from .datatypes.enums import VirtualProcessorVendor
-from .errors import VtlNotEnabledError
+from .errors import VmSavedStateError, VtlNotEnabledError
 from .findings import Finding, FindingLog
-from .formats import open_snapshot
+from .formats import open_snapshot, open_tree
 from .keytree import KeyTree
 from .memory import GuestPhysicalMemory
 from .processor import Cpuid, GuestOs, VirtualProcessor
 from .screen import Screen
-from .snapshot import Snapshot
+from .snapshot import Snapshot, StateChunk
 from .source import PathArgument
 
 _VENDORS = {
@@ -72,8 +73,8 @@ class SavedState:
         return tuple(self._snapshot.log)
 
     @property
-    def chunks(self) -> Sequence[object]:
-        """Every chunk of the partition state in stored order (``id``, ``name``, ``offset``, ``data``)."""
+    def chunks(self) -> Sequence[StateChunk]:
+        """Every chunk of the partition state in stored order, unknown ones too."""
         return self._snapshot.chunks
 
     @cached_property
@@ -92,9 +93,12 @@ class SavedState:
         """How guest memory is stored: counts of blocks by kind, and the bytes they take in the file."""
         return self._snapshot.backing.describe()
 
-    def check_memory(self) -> None:
-        """Decode all guest memory once, so that :attr:`findings` speaks of everything."""
-        self._snapshot.backing.check()
+    def check_memory(self) -> Iterator[int]:
+        """Decode all guest memory once, so that :attr:`findings` speaks of everything.
+
+        An iterator, for a progress bar: it yields the bytes of memory done so far, at last all that are stored.
+        """
+        return self._snapshot.backing.check()
 
     def close(self) -> None:
         """Close the files."""
@@ -120,4 +124,26 @@ def open(path: PathArgument, companion: PathArgument | None = None, *, strict: b
     Raises SourceError (cannot be opened), FormatError (no saved state), PartitionStateNotFoundError,
     GuestMemoryNotFoundError, NoVirtualProcessorError, EncryptedStateError, CompanionError, CorruptFileError.
     """
-    return SavedState(open_snapshot(path, companion, FindingLog(strict=strict)))
+    log = FindingLog(strict=strict)
+    with _telling_findings(log):
+        return SavedState(open_snapshot(path, companion, log))
+
+
+def open_store(path: PathArgument, *, strict: bool = False) -> KeyTree:
+    """Open one file for its keys alone: ``.vmrs``, ``.vmcx``, ``.bin`` or ``.vsv``, with or without a saved state.
+
+    Raises SourceError, FormatError, CorruptFileError.
+    """
+    log = FindingLog(strict=strict)
+    with _telling_findings(log):
+        return open_tree(path, log)
+
+
+@contextmanager
+def _telling_findings(log: FindingLog) -> Iterator[None]:
+    """An error that ends the opening of a file tells what had been found before."""
+    try:
+        yield
+    except VmSavedStateError as error:
+        error.findings = tuple(log)
+        raise

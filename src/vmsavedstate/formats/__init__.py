@@ -6,6 +6,9 @@ from ..collector import paused_collector
 from ..errors import FormatError
 from ..findings import FindingLog
 from ..hvstorage.header import has_signature as is_hvstorage
+from ..hvstorage.store import Store
+from ..keytree import KeyTree
+from ..legacy.reader import LegacyStore
 from ..legacy.reader import has_signature as is_legacy
 from ..snapshot import Snapshot
 from ..source import PathArgument, Source
@@ -27,6 +30,24 @@ def open_snapshot(path: PathArgument, companion: PathArgument | None, log: Findi
                 from .hyperv.pair import open_pair
 
                 return open_pair(source, companion, log)
+        raise _unknown(source)
+    except BaseException:
+        source.close()
+        raise
+
+
+def open_tree(path: PathArgument, log: FindingLog) -> KeyTree:
+    """The keys of one file of either container, whether or not it holds a saved state.
+
+    Raises SourceError, FormatError, CorruptFileError.
+    """
+    source = Source(path)
+    try:
+        with paused_collector():
+            if is_hvstorage(source):
+                return Store(source, log)
+            if is_legacy(source):
+                return LegacyStore((source,), log)
         raise _unknown(source)
     except BaseException:
         source.close()

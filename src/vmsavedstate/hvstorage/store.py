@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from ..collector import paused_collector
 from ..errors import FormatError
-from ..findings import Finding, FindingLog
+from ..findings import FindingLog
 from ..keytree import KeyTree, add_child, sort_children
 from ..source import PathArgument, Source
 from . import layout
@@ -32,7 +30,7 @@ class Store(KeyTree):
     """
 
     def __init__(self, source: Source, log: FindingLog) -> None:
-        super().__init__(log)
+        super().__init__((source,), log)
         self.source = source
         self.header: Header = read_header(source, log)
         source.overlay(pending_patches(source, self.header, log))
@@ -65,24 +63,9 @@ class Store(KeyTree):
             source.close()
             raise
 
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """What is odd or broken in this file, so far; empty for a sound file."""
-        return tuple(self.log)
-
-    def close(self) -> None:
-        """Close the file."""
-        self.source.close()
-
     def __enter__(self) -> Store:
         """The store itself."""
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the file."""
-        self.close()
 
     def _key_tables(self) -> list[KeyTable]:
         """All readable key tables; of two with one index the newer (section 2.6)."""

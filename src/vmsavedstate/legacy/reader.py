@@ -36,13 +36,11 @@ class LegacyStore(KeyTree):
     """The keys of one or several legacy files as one tree; names such as ``RamBlock/3/`` become nodes and leaves.
 
     Attributes:
-        sources: the files, in the order given.
-        headers: their headers, in the same order.
+        headers: the headers of the files, in the order of ``sources``.
     """
 
     def __init__(self, sources: Sequence[Source], log: FindingLog) -> None:
-        super().__init__(log)
-        self.sources = tuple(sources)
+        super().__init__(sources, log)
         self.headers = tuple(self._read_file(source) for source in sources)
 
     def _read_file(self, source: Source) -> LegacyHeader:

@@ -109,9 +109,9 @@ class GuestPhysicalMemory:
             data, lost = self.backing.read(self._positions[index] + gpa - self._starts[index], size)
             if not lost:
                 return data
-        runs = list(self.runs(gpa, size))
         if fill is None:
-            self._refuse_holes(runs)
+            self.require(gpa, size)
+        runs = list(self.runs(gpa, size))
         parts: list[bytes] = []
         for run in runs:
             if run.position is None:
@@ -132,9 +132,9 @@ class GuestPhysicalMemory:
         """
         view = memoryview(buffer).cast("B")
         _check_request(gpa, len(view), fill)
-        runs = list(self.runs(gpa, len(view)))
         if fill is None:
-            self._refuse_holes(runs)
+            self.require(gpa, len(view))
+        runs = list(self.runs(gpa, len(view)))
         for run in runs:
             target = view[run.gpa - gpa : run.gpa - gpa + run.size]
             if run.position is None:
@@ -156,12 +156,19 @@ class GuestPhysicalMemory:
 
         return read_pages(self, page_numbers)
 
+    def require(self, gpa: int, size: int) -> None:
+        """Raise GuestMemoryError for the first hole between ``gpa`` and ``gpa + size``; reads nothing."""
+        _check_request(gpa, 0, None)
+        for run in self.runs(gpa, size):
+            if run.position is None:
+                _refuse_hole(run)
+
     def raw_offset(self, gpa: int) -> int:
         """Offset of ``gpa`` in the flat stream of saved memory, bytes. Raises GuestMemoryError for a hole."""
         _check_request(gpa, 0, None)
         index = bisect_right(self._starts, gpa) - 1
         if index < 0 or gpa >= self._ends[index]:
-            self._refuse_holes(list(self.runs(gpa, 1)))
+            self.require(gpa, 1)
         return self._raw_starts[index] + gpa - self._starts[index]
 
     def read_raw(self, offset: int, size: int) -> bytes:
@@ -183,17 +190,6 @@ class GuestPhysicalMemory:
             offset, size, index = offset + piece, size - piece, index + 1
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _refuse_holes(self, runs: Sequence[MemoryRun]) -> None:
-        for run in runs:
-            if run.position is None:
-                end = run.gpa + run.size
-                raise GuestMemoryError(
-                    f"guest physical addresses {run.gpa:#x} to {end - 1:#x} are not part of the saved memory",
-                    start=run.gpa,
-                    end=end,
-                    reason="hole",
-                )
-
     def _fill_lost(self, run: MemoryRun, target: memoryview, lost: Sequence[Unreadable], fill: int | None) -> None:
         """Write the fill byte over what could not be read, or raise for the first of it."""
         assert run.position is not None
@@ -212,6 +208,16 @@ class GuestPhysicalMemory:
                     file=item.file,
                 )
             target[start:end] = bytes((fill,)) * (end - start)
+
+
+def _refuse_hole(run: MemoryRun) -> None:
+    end = run.gpa + run.size
+    raise GuestMemoryError(
+        f"guest physical addresses {run.gpa:#x} to {end - 1:#x} are not part of the saved memory",
+        start=run.gpa,
+        end=end,
+        reason="hole",
+    )
 
 
 def _check_request(address: int, size: int, fill: int | None) -> None:

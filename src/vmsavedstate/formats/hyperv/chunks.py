@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...errors import EncryptedStateError
 from ...findings import FindingLog
@@ -29,23 +30,12 @@ class Blob:
         self.log.note(self.file, self.offset + at, f"partition state: {message}", **values)
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """One chunk of the stream.
-
-    Attributes:
-        id: number of the chunk; ``name`` in words, ``unknown`` for ids nobody has described.
-        offset: of the chunk's header in the blob, bytes.
-        data: what follows the header.
-        vp: index of the processor it belongs to, None for the partition.
-        vtl: the virtual trust level it follows; 0 before any.
-    """
+class Chunk(NamedTuple):
+    """One chunk of the stream: its id, the offset of its header in the blob, and what follows the header."""
 
     id: int
     offset: int
     data: bytes
-    vp: int | None = None
-    vtl: int = 0
 
     @property
     def name(self) -> str:

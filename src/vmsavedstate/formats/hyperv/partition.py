@@ -8,7 +8,7 @@ from functools import partial
 
 from ...errors import NoVirtualProcessorError
 from ...findings import FindingLog
-from ...snapshot import CpuidLeaf, ProcessorRecord, RegisterValue
+from ...snapshot import CpuidLeaf, ProcessorRecord, RegisterValue, StateChunk
 from . import layout, registers
 from .chunks import Blob, Chunk, read_chunks, read_envelope
 from .layout import ChunkId
@@ -41,7 +41,7 @@ class PartitionState:
     cpuid: tuple[CpuidLeaf, ...]
     processors: tuple[ProcessorRecord, ...]
     nested: bool
-    chunks: tuple[Chunk, ...]
+    chunks: tuple[StateChunk, ...]
 
 
 def read_partition_state(data: bytes, file: str, offset: int, log: FindingLog) -> PartitionState:
@@ -56,7 +56,7 @@ def read_partition_state(data: bytes, file: str, offset: int, log: FindingLog) -
 class _Reader:
     def __init__(self, blob: Blob) -> None:
         self.blob = blob
-        self.chunks: list[Chunk] = []
+        self.chunks: list[StateChunk] = []
         self.vendor = 0
         self.address_bits = 0
         self.partition_vtls: set[int] = set()
@@ -115,10 +115,12 @@ class _Reader:
         elif chunk.id not in layout.KNOWN_CHUNKS:
             self._unknown(chunk)
         if chunk.id == ChunkId.VP:
-            chunk = Chunk(chunk.id, chunk.offset, chunk.data, self.current_index, 0)
+            self._list(chunk, self.current_index, 0)
         else:
-            chunk = Chunk(chunk.id, chunk.offset, chunk.data, None, self.partition_vtl)
-        self.chunks.append(chunk)
+            self._list(chunk, None, self.partition_vtl)
+
+    def _list(self, chunk: Chunk, vp: int | None, vtl: int) -> None:
+        self.chunks.append(StateChunk(chunk.id, chunk.name, chunk.offset, chunk.data, vp, vtl))
 
     def _unknown(self, chunk: Chunk) -> None:
         self.blob.note(chunk.offset, f"chunk of unknown id {chunk.id:#010x}, kept unread", found=len(chunk.data))
@@ -186,7 +188,7 @@ class _Reader:
         vp = self.current
         if vp is None:
             self.blob.damage(chunk.offset, f"processor chunk {chunk.id:#010x} before any processor")
-            self.chunks.append(chunk)
+            self._list(chunk, None, 0)
             return
         if chunk.id == ChunkId.VP_VTL and self._long_enough(chunk, 1):
             vp.vtl = chunk.data[0]
@@ -197,7 +199,7 @@ class _Reader:
                 vp.active_vtl = vp.vtl
         elif chunk.id not in layout.KNOWN_CHUNKS:
             self._unknown(chunk)
-        self.chunks.append(Chunk(chunk.id, chunk.offset, chunk.data, self.current_index, vp.vtl))
+        self._list(chunk, self.current_index, vp.vtl)
         if chunk.id != ChunkId.VP_VTL:
             self._keep(vp, chunk)
 

@@ -1,0 +1,81 @@
+"""``vmrs chunks``: the map of guest physical memory, and on request that of the partition state."""
+
+from __future__ import annotations
+
+import click
+
+from ..state import SavedState
+from .arguments import json_option, open_file, state_arguments
+from .output import human_size, show_json, show_table
+
+
+@click.command()
+@state_arguments
+@click.option(
+    "--partition-state", is_flag=True, help="List the chunks of the partition state instead, unknown ones too."
+)
+@json_option
+def command(file: str, companion: str | None, strict: bool, partition_state: bool, as_json: bool) -> None:
+    """The map of the guest's physical memory: every run of pages the state holds."""
+    with open_file(file, companion, strict) as state:
+        if partition_state:
+            _show_partition_state(state, as_json)
+        else:
+            _show_memory(state, as_json)
+
+
+def _show_memory(state: SavedState, as_json: bool) -> None:
+    memory = state.memory
+    if as_json:
+        chunks = [
+            {"start": hex(item.start), "size": item.size, "start_page": item.start_page, "page_count": item.page_count}
+            for item in memory.chunks
+        ]
+        ranges = [
+            {"start_page": item.start_page, "page_count": item.page_count, "numa_node": item.node, "flags": item.flags}
+            for item in memory.ranges
+        ]
+        content = {"page_size": memory.page_size, "size": memory.size, "chunks": chunks, "ranges": ranges}
+        show_json("chunks", content)
+        return
+    show_table(
+        f"Guest physical memory: {human_size(memory.size)}, pages of {memory.page_size} bytes",
+        ("Start", "End", "Size", "First page", "Pages", "Raw offset"),
+        (
+            (
+                hex(item.start),
+                hex(item.start + item.size - 1),
+                human_size(item.size),
+                hex(item.start_page),
+                hex(item.page_count),
+                hex(memory.raw_offset(item.start)),
+            )
+            for item in memory.chunks
+        ),
+    )
+
+
+def _show_partition_state(state: SavedState, as_json: bool) -> None:
+    if as_json:
+        chunks = [
+            {"offset": hex(item.offset), "id": hex(item.id), "name": item.name, "vp": item.vp, "vtl": item.vtl,
+             "size": len(item.data)}
+            for item in state.chunks
+        ]  # fmt: skip
+        show_json("partition-state", {"chunks": chunks})
+        return
+    show_table(
+        "Chunks of the partition state",
+        ("Offset", "Id", "Name", "VP", "VTL", "Bytes"),
+        (
+            (
+                hex(item.offset),
+                f"{item.id:#010x}",
+                item.name,
+                "-" if item.vp is None else item.vp,
+                item.vtl,
+                len(item.data),
+            )
+            for item in state.chunks
+        ),
+    )

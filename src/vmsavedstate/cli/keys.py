@@ -1,0 +1,114 @@
+"""``vmrs keys``: the key tree of any container, with or without a saved state."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from ..errors import CorruptFileError, InvalidArgumentError
+from ..keytree import KeyEntry, KeyTree
+from ..state import open_store
+from .arguments import FILE, file_argument, json_option
+from .output import hex_lines, output_file, printable, show_json, show_table
+
+PREVIEW = 16  # bytes of an array shown in the list
+PIECE = 1 << 20
+
+
+@click.command()
+@file_argument
+@click.argument("path", required=False)
+@click.option("--raw", is_flag=True, help="The bytes of the value at PATH, for a pipe.")
+@click.option("--out", type=FILE, help="Write the bytes of the value at PATH to a new file.")
+@click.option("--force", is_flag=True, help="Let --out replace an existing file.")
+@click.option("--strict", is_flag=True, help="Refuse a file with any finding instead of reading on.")
+@json_option
+def command(file: str, path: str | None, raw: bool, out: str | None, force: bool, strict: bool, as_json: bool) -> None:
+    """The keys of a .vmrs, .vmcx, .bin or .vsv file; with PATH, that key with all its value, or the keys below it."""
+    if (raw or out is not None) and path is None:
+        raise click.UsageError("--raw and --out need the PATH of a key")
+    if as_json and (raw or out is not None):
+        raise click.UsageError("--json does not go with --raw and --out")
+    with open_store(file, strict=strict) as store:
+        entry = store[path] if path is not None and path.strip("/") else None
+        if raw or out is not None:
+            _copy_value(store, entry, out, force)
+        elif entry is not None and entry.type != "node" and not as_json:
+            _show_value(entry)
+        else:
+            entries = list(store.walk()) if entry is None else list(_below(entry))
+            if as_json:
+                show_json("keys", {"keys": [_as_json(item, whole=item is entry) for item in entries]})
+            else:
+                _show_list(entries, store)
+
+
+def _below(entry: KeyEntry) -> Iterator[KeyEntry]:
+    stack = [entry]
+    while stack:
+        item = stack.pop()
+        yield item
+        stack.extend(reversed(item.children))
+
+
+def _show_list(entries: list[KeyEntry], store: KeyTree) -> None:
+    rows = [(entry.path, entry.type, "-" if entry.type == "node" else entry.size, _preview(entry)) for entry in entries]
+    show_table(f"Keys: {len(entries)}", ("Path", "Type", "Bytes", "Value"), rows)
+    count = len(store.findings)
+    if count:
+        click.echo(f"{count} findings, see `vmrs verify`", err=True)
+
+
+def _preview(entry: KeyEntry) -> str:
+    try:
+        if entry.type == "array":
+            data = entry.read(0, min(PREVIEW, entry.size))
+            return data.hex(" ") + (" ..." if entry.size > PREVIEW else "")
+        value = entry.value
+    except CorruptFileError as error:
+        return f"unreadable: {error.message}"
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool) and not -10 < value < 10:
+        return f"{value} ({value:#x})"
+    return str(value)
+
+
+def _show_value(entry: KeyEntry) -> None:
+    if entry.type != "array":
+        click.echo(printable(_preview(entry)))
+        return
+    width = max(4, len(f"{entry.size:x}"))
+    for at in range(0, entry.size, PIECE):
+        for line in hex_lines(entry.read(at, min(PIECE, entry.size - at)), at, width):
+            click.echo(line)
+
+
+def _copy_value(store: KeyTree, entry: KeyEntry | None, out: str | None, force: bool) -> None:
+    if entry is None or entry.type == "node":
+        raise InvalidArgumentError("this is a node, it has no value of its own")
+    pieces = (entry.read(at, min(PIECE, entry.size - at)) for at in range(0, entry.size, PIECE))
+    if out is None:
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+        return
+    with output_file(out, evidence=[source.path for source in store.sources], force=force) as stream:
+        for piece in pieces:
+            stream.write(piece)
+
+
+def _as_json(entry: KeyEntry, *, whole: bool) -> dict[str, Any]:
+    """``value`` is null for nodes, and hex text for arrays: of a list the first bytes, of one key all of them."""
+    content: dict[str, Any] = {"path": entry.path, "type": entry.type, "size": entry.size, "value": None}
+    try:
+        if entry.type == "array":
+            content["value"] = entry.read(0, entry.size if whole else min(PREVIEW, entry.size)).hex()
+        else:
+            content["value"] = entry.value
+    except CorruptFileError as error:
+        content["error"] = error.message
+    return content

@@ -1,0 +1,170 @@
+"""How commands speak: tables on a terminal, aligned text in a pipe, JSON for programs, files in one piece."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import click
+
+from ..errors import ERROR_WRITE_FAULT, SourceError
+from ..findings import Finding, Severity
+
+Row = Sequence[object]
+
+
+def printable(text: str) -> str:
+    """``text`` with everything escaped that could steer a terminal or break a line: names come out of evidence."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def human_size(size: int) -> str:
+    """``size`` bytes in the largest unit that divides it well: ``252 MiB``, ``3.5 GiB``."""
+    value, unit = float(size), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.4g} {unit}"
+
+
+def show_json(kind: str, content: dict[str, Any]) -> None:
+    """One JSON object; ``schema`` names its shape and version."""
+    click.echo(json.dumps({"schema": f"vmrs/{kind}/1", **content}, indent=2))
+
+
+def findings_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """Findings as every command's JSON has them."""
+    return [
+        {
+            "severity": item.severity.value,
+            "file": item.file,
+            "offset": hex(item.offset) if item.offset is not None else None,
+            "message": item.message,
+            "found": item.found,
+            "expected": item.expected,
+        }
+        for item in findings
+    ]
+
+
+def show_fields(title: str, fields: Iterable[tuple[str, object]]) -> None:
+    """A titled list of names and values."""
+    rows = [(name, printable(str(value))) for name, value in fields]
+    width = max((len(name) for name, _ in rows), default=0)
+    click.secho(printable(title), bold=True)
+    for name, value in rows:
+        click.echo(f"  {click.style(f'{name:{width}}', fg='cyan')}  {value}")
+
+
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """A titled table; numbers to the right. On a terminal with lines, in a pipe as aligned text without them."""
+    texts = [[printable(str(cell)) for cell in row] for row in rows]
+    right = [all(cell[:1].isdigit() or cell == "-" for cell in column) for column in zip(*texts, strict=True)]
+    if sys.stdout.isatty():
+        _rich_table(title, columns, texts, right)
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+    click.echo(title)
+    for line in [list(columns), *texts]:
+        cells = (
+            f"{cell:>{width}}" if number else f"{cell:{width}}"
+            for cell, width, number in zip(line, widths, right or [False] * len(widths), strict=True)
+        )
+        click.echo(("  " + "  ".join(cells)).rstrip())
+
+
+def _rich_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="right" if index < len(right) and right[index] else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def show_findings(findings: Sequence[Finding], limit: int | None = None) -> None:
+    """Every finding on a line, or the first ``limit`` and how many more there are."""
+    if not findings:
+        click.echo("Findings: none")
+        return
+    damage = sum(item.severity is Severity.DAMAGE for item in findings)
+    click.secho(f"Findings: {damage} damage, {len(findings) - damage} note", bold=True)
+    for item in findings[:limit]:
+        color = "red" if item.severity is Severity.DAMAGE else "yellow"
+        click.secho(f"  {printable(str(item))}", fg=color)
+    if limit is not None and len(findings) > limit:
+        click.echo(f"  and {len(findings) - limit} more: `vmrs verify` lists all")
+
+
+@contextmanager
+def output_file(path: str, *, evidence: Sequence[str], force: bool) -> Iterator[BinaryIO]:
+    """A new file at ``path`` that takes its name only when it is complete; after an error nothing is left.
+
+    Never one of the ``evidence`` files, and an existing file only with ``force``. Raises SourceError.
+    """
+    if any(_same_file(path, other) for other in evidence):
+        raise SourceError(
+            "this is the file that is read, evidence is never overwritten",
+            file=path,
+            remedy="choose another name",
+            hresult=ERROR_WRITE_FAULT,
+        )
+    if os.path.lexists(path) and not force:
+        raise SourceError(
+            "the file exists already",
+            file=path,
+            remedy="choose another name, or add --force",
+            hresult=ERROR_WRITE_FAULT,
+        )
+    temporary = f"{path}.partial"
+    try:
+        with open(temporary, "xb") as stream:
+            yield stream
+        os.replace(temporary, path)
+    except OSError as error:
+        _remove(temporary, unless=error)
+        if isinstance(error, SourceError):
+            raise
+        reason = f"cannot write: {error.strerror or error}"
+        raise SourceError(reason, file=path, remedy="check the path, the permissions and the free space") from error
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def _same_file(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
+
+
+def _remove(temporary: str, unless: OSError | None = None) -> None:
+    """Remove an unfinished file, but not one that was there before us."""
+    if not isinstance(unless, FileExistsError) and os.path.exists(temporary):
+        os.unlink(temporary)
+
+
+def hex_lines(data: bytes, address: int, width: int) -> Iterator[str]:
+    """A hex dump, 16 bytes a line; a run of equal lines is shown as one and ``*``."""
+    previous, skipping = b"", False
+    for at in range(0, len(data), 16):
+        row = data[at : at + 16]
+        if row == previous and at + 16 < len(data):
+            if not skipping:
+                yield "*"
+            skipping = True
+            continue
+        previous, skipping = row, False
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        yield f"{address + at:0{width}x}  {row[:8].hex(' '):23}  {row[8:].hex(' '):23}  |{text}|"

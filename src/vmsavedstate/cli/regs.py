@@ -1,0 +1,98 @@
+"""``vmrs regs``: the registers of the virtual processors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from ..errors import InvalidArgumentError
+from ..processor import VirtualProcessor
+from ..snapshot import FpuState, RegisterValue, SegmentRegister, TableRegister
+from .arguments import json_option, open_file, state_arguments
+from .output import show_json
+
+COLUMNS = 4
+
+
+@click.command()
+@state_arguments
+@click.option("--vp", "vp_id", type=click.IntRange(0), help="Only this processor (its id, 0 to n-1).")
+@click.option("--vtl", type=click.IntRange(0, 15), help="Of this virtual trust level, instead of the active one.")
+@json_option
+def command(file: str, companion: str | None, strict: bool, vp_id: int | None, vtl: int | None, as_json: bool) -> None:
+    """Registers of the virtual processors, as the state holds them."""
+    with open_file(file, companion, strict) as state:
+        if vp_id is not None and vp_id >= len(state.processors):
+            raise InvalidArgumentError(f"there is no VP {vp_id}; the state has {len(state.processors)}, counted from 0")
+        chosen = state.processors if vp_id is None else (state.processors[vp_id],)
+        views = [vp if vtl is None else vp.vtl(vtl) for vp in chosen]
+        if as_json:
+            show_json("regs", {"processors": [_as_json(vp) for vp in views]})
+            return
+        for number, vp in enumerate(views):
+            if number:
+                click.echo()
+            _show(vp)
+
+
+def _show(vp: VirtualProcessor) -> None:
+    vtl = f", VTL {vp.viewed_vtl}" if vp.enabled_vtls != (0,) else ""
+    click.secho(f"VP {vp.id} (index {vp.index}{vtl})", bold=True)
+    registers = vp.registers
+    if not registers:
+        click.echo("  the state holds no registers for it")
+    words = [(name, value) for name, value in registers.items() if isinstance(value, int)]
+    _show_words([item for item in words if not _is_wide(item[0])], 16)
+    for name, value in registers.items():
+        if isinstance(value, SegmentRegister):
+            click.echo(
+                f"  {_name(f'{name:6}')} {value.selector:04x}  base {value.base:016x}  limit {value.limit:08x}  "
+                f"attributes {value.attributes:04x}"
+            )
+        elif isinstance(value, TableRegister):
+            click.echo(f"  {_name(f'{name:6}')}       base {value.base:016x}  limit {value.limit:08x}")
+        elif isinstance(value, FpuState):
+            parts = {name: part for name, part in asdict(value).items() if name != "st"}
+            click.echo(f"  {_name(f'{name:6}')} " + " ".join(f"{part} {number:x}" for part, number in parts.items()))
+    _show_words([item for item in words if _is_wide(item[0])], 32)
+
+
+def _is_wide(name: str) -> bool:
+    return name.startswith(("xmm", "fpmmx")) or (name[0] == "q" and name[1:].isdigit())
+
+
+def _name(text: str) -> str:
+    return click.style(text, fg="cyan")
+
+
+def _show_words(words: Sequence[tuple[str, int]], digits: int) -> None:
+    width = max((len(name) for name, _ in words), default=0)
+    across = COLUMNS if width <= 6 and digits == 16 else 2
+    for at in range(0, len(words), across):
+        cells: Iterable[str] = (
+            f"{_name(f'{name:{width}}')} {value:0{digits}x}" for name, value in words[at : at + across]
+        )
+        click.echo("  " + "  ".join(cells))
+
+
+def _as_json(vp: VirtualProcessor) -> dict[str, Any]:
+    return {
+        "id": vp.id,
+        "index": vp.index,
+        "vtl": vp.viewed_vtl,
+        "registers": {name: _value_json(value) for name, value in vp.registers.items()},
+        "unconfirmed": {name: hex(value) for name, value in vp.unconfirmed.items()},
+    }
+
+
+def _value_json(value: RegisterValue) -> Any:
+    """Integers as hex text: JSON numbers lose bits above 2**53."""
+    if isinstance(value, int):
+        return hex(value)
+    parts = asdict(value)
+    return {
+        name: [hex(item) for item in part] if isinstance(part, tuple) else hex(part) for name, part in parts.items()
+    }
