@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from .errors import CorruptFileError
 
@@ -25,8 +25,7 @@ class Severity(Enum):
     DAMAGE = "damage"
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One observation about a file.
 
     Attributes:

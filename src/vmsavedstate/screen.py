@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Screen:
+class Screen(NamedTuple):
     """A picture of ``width`` x ``height`` pixels; ``rgb`` holds three bytes per pixel, row by row from the top."""
 
     width: int

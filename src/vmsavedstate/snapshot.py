@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .findings import FindingLog
 from .keytree import KeyTree
@@ -17,8 +17,7 @@ from .screen import Screen
 PAGE_SIZE = 4096
 
 
-@dataclass(frozen=True)
-class SegmentRegister:
+class SegmentRegister(NamedTuple):
     """An x86 segment register with its hidden part; ``base`` and ``limit`` in bytes, ``attributes`` 16 bits:
 
     0-3 type, 4 non-system, 5-6 DPL, 7 present, 8-11 reserved, 12 available, 13 long, 14 default, 15 granularity.
@@ -30,16 +29,14 @@ class SegmentRegister:
     attributes: int
 
 
-@dataclass(frozen=True)
-class TableRegister:
+class TableRegister(NamedTuple):
     """GDTR or IDTR: linear base address and limit in bytes."""
 
     base: int
     limit: int
 
 
-@dataclass(frozen=True)
-class FpuState:
+class FpuState(NamedTuple):
     """The x87 and SSE control state of FXSAVE bytes 0 to 31, and the eight x87/MMX registers as 128-bit integers."""
 
     control: int
@@ -79,8 +76,7 @@ class ProcessorRecord:
     cpl: Mapping[int, int | None] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class StateChunk:
+class StateChunk(NamedTuple):
     """A piece of the stored machine state, understood or not.
 
     Attributes:
@@ -99,8 +95,7 @@ class StateChunk:
     vtl: int
 
 
-@dataclass(frozen=True)
-class CpuidLeaf:
+class CpuidLeaf(NamedTuple):
     """One leaf of the processor's CPUID as the state stores it."""
 
     leaf: int
@@ -111,8 +106,7 @@ class CpuidLeaf:
     edx: int
 
 
-@dataclass(frozen=True)
-class MemoryRange:
+class MemoryRange(NamedTuple):
     """A run of guest memory: ``page_count`` pages from guest page ``start_page``, kept from page ``backing_page`` on.
 
     Attributes:
@@ -128,8 +122,7 @@ class MemoryRange:
     flags: int = 0
 
 
-@dataclass(frozen=True)
-class Unreadable:
+class Unreadable(NamedTuple):
     """Backing bytes that cannot be delivered: from ``start`` to ``end`` (excluded), and why.
 
     ``reason`` is ``"missing"`` or ``"damaged"``.
@@ -162,8 +155,7 @@ class PageBacking(Protocol):
         ...
 
 
-@dataclass
-class Snapshot:
+class Snapshot(NamedTuple):
     """Everything a format knows about one saved machine."""
 
     format: str

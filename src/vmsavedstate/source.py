@@ -12,7 +12,7 @@ import stat
 import threading
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .errors import ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, SourceError
 
@@ -23,8 +23,7 @@ _HAS_PREAD = hasattr(os, "pread")
 _HAS_PREADV = hasattr(os, "preadv")
 
 
-@dataclass(frozen=True)
-class Patch:
+class Patch(NamedTuple):
     """Bytes that stand over the file's own from ``offset`` (bytes) on."""
 
     offset: int

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib
 import os
 import sys
@@ -73,6 +74,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit."""
+    gc.disable()  # a short process; what it opens is no garbage, and may be 65,536 keys to walk over again and again
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names that the terminal cannot show must not end the program
             stream.reconfigure(errors="backslashreplace")
@@ -81,7 +83,11 @@ def main() -> None:
         sys.stdout.flush()
     except OSError as error:  # the output: everything about input is a VmSavedStateError
         code = _output_failed(error)
-    sys.exit(code)
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    os._exit(
+        code
+    )  # everything is written and closed; freeing those keys one by one would take longer than most commands
 
 
 def _run() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -55,7 +54,7 @@ def _show(vp: VirtualProcessor) -> None:
         elif isinstance(value, TableRegister):
             click.echo(f"  {_name(f'{name:6}')}       base {value.base:016x}  limit {value.limit:08x}")
         elif isinstance(value, FpuState):
-            parts = {name: part for name, part in asdict(value).items() if name != "st"}
+            parts = {name: part for name, part in value._asdict().items() if name != "st"}
             click.echo(f"  {_name(f'{name:6}')} " + " ".join(f"{part} {number:x}" for part, number in parts.items()))
     _show_words([item for item in words if _is_wide(item[0])], 32)
 
@@ -92,7 +91,7 @@ def _value_json(value: RegisterValue) -> Any:
     """Integers as hex text: JSON numbers lose bits above 2**53."""
     if isinstance(value, int):
         return hex(value)
-    parts = asdict(value)
+    parts = value._asdict()
     return {
         name: [hex(item) for item in part] if isinstance(part, tuple) else hex(part) for name, part in parts.items()
     }

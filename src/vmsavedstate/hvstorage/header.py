@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import CorruptFileError, FormatError
 from ..findings import FindingLog
@@ -11,8 +11,7 @@ from . import layout
 from .checksum import checksum
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """One valid header copy; offsets and sizes in bytes."""
 
     offset: int
@@ -27,7 +26,7 @@ class Header:
 
     def same_content(self, other: Header) -> bool:
         """Whether the two copies differ in nothing but their place."""
-        return self.__dict__ | {"offset": 0} == other.__dict__ | {"offset": 0}
+        return self._replace(offset=0) == other._replace(offset=0)
 
 
 def has_signature(source: Source) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..findings import FindingLog
 from ..keytree import KeyEntry
@@ -15,48 +16,58 @@ from . import layout
 from .checksum import checksum
 from .layout import KeyType
 
-KEY_FREE = int(KeyType.FREE)
+KEY_FREE, KEY_NODE = int(KeyType.FREE), int(KeyType.NODE)
 PREFIXED = frozenset({int(KeyType.STRING), int(KeyType.ARRAY)})
 MAX_TABLE_BYTES = 16 << 20  # real tables have 4 KiB; nothing is allocated by an unchecked size
 
 
-class StoredKey(KeyEntry):
-    """A key-table entry that is not free, before and after it has found its parent.
+class _Shape(NamedTuple):
+    """What the first 12 bytes of an entry say: the same for all the blocks of guest memory in a state.
 
-    Attributes:
-        place: table index << 32 | offset in the table: what its children name as their parent.
-        parent_place: the same of the parent; 0 for children of the root.
+    ``data_size`` is the size of the data in bytes, None where the entry itself has to tell; ``prefix_checksum`` the
+    CRC-32 of the 12 bytes and the four zeros that stand for the checksum; ``siblings`` where the entry is added.
     """
 
-    __slots__ = ("parent_place", "place")
+    kind: int
+    size: int
+    pointer: bool
+    data_size: int | None
+    type_name: str
+    prefix_checksum: int
+    siblings: list[KeyEntry]
 
-    def __init__(
-        self,
-        name: str,
-        type_name: str,
-        source: Source,
-        log: FindingLog,
-        offset: int,
-        value_offset: int,
-        size: int,
-        external: bool,
-        sequence: int,
-        place: int,
-        parent_place: int,
-    ) -> None:
-        self.place = place
-        self.parent_place = parent_place
-        self.name = name  # not by super().__init__: 65,536 blocks of a 64 GiB guest come along here
-        self.type = type_name
-        self.source = source
-        self.log = log
-        self.offset = offset
-        self.value_offset = value_offset
-        self.size = size
-        self.external = external
-        self.sequence = sequence
-        self.parent = None
-        self._children = None
+
+class KeyRecords:
+    """The used entries of all key tables, before they know their parents.
+
+    A *place* is table index << 32 | offset in the table: what a key names as its parent; 0 stands for the root.
+
+    Attributes:
+        nodes: the nodes by place.
+        children: the keys by the place of their parent, in stored order.
+        shapes: what is known of the entries so far, by their first 12 bytes.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: dict[int, KeyEntry] = {}
+        self.children: dict[int, list[KeyEntry]] = {}
+        self.shapes: dict[bytes, _Shape] = {}
+
+    def add_shape(self, prefix: bytes) -> _Shape:
+        """Work out what the first 12 bytes of an entry say, and keep it."""
+        kind, flags, size, parent_table, parent_offset = layout.KEY_ENTRY_PREFIX.unpack(prefix)
+        pointer = kind != KEY_FREE and bool(flags & layout.KEY_FLAG_POINTER)
+        place = parent_table << 32 | parent_offset
+        shape = self.shapes[prefix] = _Shape(
+            kind,
+            size,
+            pointer,
+            layout.KEY_POINTER.size if pointer else layout.FIXED_DATA_SIZES.get(kind),
+            layout.KEY_TYPE_NAMES.get(kind, f"unknown({kind})"),
+            zlib.crc32(b"\0\0\0\0", zlib.crc32(prefix)),
+            [] if kind == KEY_FREE else self.children.setdefault(place, []),
+        )
+        return shape
 
 
 @dataclass(frozen=True)
@@ -97,44 +108,38 @@ def load_table(source: Source, offset: int, size: int, log: FindingLog) -> KeyTa
     return KeyTable(offset, index, sequence, data)
 
 
-def scan_table(table: KeyTable, source: Source, log: FindingLog) -> list[StoredKey]:
-    """Every used entry of a table, in stored order, each checked."""
+def scan_table(table: KeyTable, source: Source, log: FindingLog, records: KeyRecords) -> None:
+    """Add every used entry of a table to ``records``, each checked."""
     # The one hot loop of opening a large state (a 64 GiB guest has 65,536 entries): locals, few calls per entry.
     data, base, end = table.data, table.offset, len(table.data)
-    place_base = table.index << 32
-    unpack, crc32, unpack_pointer = layout.KEY_ENTRY.unpack_from, zlib.crc32, layout.KEY_POINTER.unpack_from
-    fixed_sizes, type_names = layout.FIXED_DATA_SIZES, layout.KEY_TYPE_NAMES
-    keys: list[StoredKey] = []
+    shapes, crc32 = records.shapes, zlib.crc32
+    unpack, unpack_pointer = layout.KEY_ENTRY_REST.unpack_from, layout.KEY_POINTER.unpack_from
     at = layout.KEY_TABLE_HEADER.size
     while at + 21 < end:
-        kind, flags, size, parent_table, parent_offset, stored, sequence, name_size = unpack(data, at)
+        shape = shapes.get(data[at : at + 12])
+        if shape is None:
+            shape = records.add_shape(data[at : at + 12])
+            if shape.kind not in layout.KEY_TYPE_NAMES and shape.kind != KEY_FREE:
+                log.note(source.path, base + at, "key of unknown type", found=shape.kind)
+        kind, size, pointer, data_size, type_name, prefix_checksum, siblings = shape
         if size < 21 or at + size > end:
             log.damage(source.path, base + at + 2, "key entry leaves its table, the rest of it is lost", found=size)
-            return keys
-        if kind == KEY_FREE:
-            if stored:
-                log.damage(
-                    source.path,
-                    base + at + 12,
-                    "free key entry carries a checksum, it may have been a key",
-                    found=stored,
-                )
+            return
+        stored, sequence, name_size = unpack(data, at + 12)
+        data_at = at + 21 + name_size
+        if data_size is not None:
+            data_end = data_at + data_size
+        elif kind == KEY_FREE:
+            _check_free(source, base + at, stored, log)
             at += size
             continue
-        name_at = at + 21
-        data_at = name_at + name_size
-        pointer = flags & 1
-        if pointer:
-            data_end = data_at + 12
-        elif kind in fixed_sizes:
-            data_end = data_at + fixed_sizes[kind]
         else:
-            data_end = data_at + _variable_size(data, kind, at, data_at, size, stored)
+            data_end = data_at + _variable_size(data, kind, prefix_checksum, at, data_at, size, stored)
         if data_end > at + size:
             log.damage(source.path, base + at, "value of a key is longer than its entry", found=data_end - data_at)
             at += size
             continue
-        computed = crc32(b"\0\0\0\0" + data[at + 16 : data_end], crc32(data[at : at + 12]))
+        computed = crc32(data[at + 16 : data_end], prefix_checksum)
         if computed != stored:
             log.damage(
                 source.path, base + at + 12, "key entry: wrong checksum", found=stored, expected=f"{computed:#x}"
@@ -144,40 +149,31 @@ def scan_table(table: KeyTable, source: Source, log: FindingLog) -> list[StoredK
         else:
             value_at = base + data_at + (4 if kind in PREFIXED else 0)
             value_size = base + data_end - value_at
-        name = data[name_at : data_at - 1] if name_size and not data[data_at - 1] else data[name_at:data_at]
-        type_name = type_names.get(kind)
-        if type_name is None:
-            type_name = f"unknown({kind})"
-            log.note(source.path, base + at, "key of unknown type", found=kind)
-        keys.append(
-            StoredKey(
-                name.decode("utf-8", "surrogateescape"),
-                type_name,
-                source,
-                log,
-                base + at,
-                value_at,
-                value_size,
-                pointer == 1,
-                sequence,
-                place_base | at,
-                parent_table << 32 | parent_offset,
-            )
-        )
+        name = data[at + 21 : data_at - 1] if name_size and not data[data_at - 1] else data[at + 21 : data_at]
+        text = name.decode("utf-8", "surrogateescape")
+        key = KeyEntry(text, type_name, source, log, base + at, value_at, value_size, pointer, sequence)
+        siblings.append(key)
+        if kind == KEY_NODE:
+            records.nodes[table.index << 32 | at] = key
         at += size
     if at != end:
         log.damage(source.path, base + at, "key entries do not fill their table", found=at, expected=f"{end:#x}")
-    return keys
 
 
-def _variable_size(data: bytes, kind: int, at: int, data_at: int, size: int, stored: int) -> int:
+def _check_free(source: Source, at: int, stored: int, log: FindingLog) -> None:
+    if stored:
+        message = "free key entry carries a checksum, it may have been a key"
+        log.damage(source.path, at + 12, message, found=stored)
+
+
+def _variable_size(data: bytes, kind: int, prefix_checksum: int, at: int, data_at: int, size: int, stored: int) -> int:
     """Bytes of checksummed data of an inline string, array, or value of unknown type."""
     if kind in PREFIXED:
         if data_at + 4 > at + size:
             return 4
         return 4 + int.from_bytes(data[data_at : data_at + 4], "little")
     # An unknown type does not tell how much of the entry is data and how much slack. The checksum does.
-    running = zlib.crc32(b"\0\0\0\0" + data[at + 16 : data_at], zlib.crc32(data[at : at + 12]))
+    running = zlib.crc32(data[at + 16 : data_at], prefix_checksum)
     for length, byte in enumerate(data[data_at : at + size]):
         if running == stored:
             return length

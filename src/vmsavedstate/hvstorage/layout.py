@@ -48,6 +48,8 @@ KEY_TABLE_SIZE = 0x1000
 # 2.7 Key table entries
 KEY_ENTRY = struct.Struct("<BBIHIIIB")
 KEY_ENTRY_CHECKSUM_AT = 12
+KEY_ENTRY_PREFIX = struct.Struct("<BBIHI")  # its part before the checksum
+KEY_ENTRY_REST = struct.Struct("<IIB")  # from the checksum on
 KEY_FLAG_POINTER = 0x01
 KEY_POINTER = struct.Struct("<IQ")
 LENGTH_PREFIX = struct.Struct("<I")

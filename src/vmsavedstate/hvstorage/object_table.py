@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from operator import gt
 
 from ..errors import CorruptFileError
 from ..findings import FindingLog
@@ -148,6 +149,14 @@ class ObjectTableReader:
         spans = sorted(
             [*self.directory.file_objects.items(), *self.directory.key_tables, *self.directory.tables.items()]
         )
+        ends = [start + size for start, size in spans]
+        starts = [start for start, _ in spans]
+        if any(map(gt, ends, starts[1:])):  # in C for the sound case
+            self._list_overlaps(spans)
+        if starts and starts[0] < layout.FIRST_OBJECT_TABLE:
+            self.log.damage(self.source.path, starts[0], "object overlaps the file headers")
+
+    def _list_overlaps(self, spans: list[tuple[int, int]]) -> None:
         previous_start = previous_end = 0
         for start, size in spans:
             if start < previous_end:
@@ -160,5 +169,3 @@ class ObjectTableReader:
                 )
             if start + size > previous_end:
                 previous_start, previous_end = start, start + size
-        if spans and spans[0][0] < layout.FIRST_OBJECT_TABLE:
-            self.log.damage(self.source.path, spans[0][0], "object overlaps the file headers")

@@ -6,7 +6,7 @@ All or nothing: one wrong checksum, and no part of the log counts. Nothing here 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..findings import FindingLog
 from ..source import Patch, Source
@@ -19,8 +19,7 @@ from .header import Header
 MAX_GROWTH = 16 << 20
 
 
-@dataclass(frozen=True)
-class _Refused:
+class _Refused(NamedTuple):
     """Why the log cannot be applied."""
 
     offset: int

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from ..collector import paused_collector
 from ..errors import FormatError
 from ..findings import FindingLog
-from ..keytree import KeyTree, add_child, sort_children
+from ..keytree import KeyEntry, KeyTree, set_children
 from ..source import PathArgument, Source
 from . import layout
 from .header import Header, has_signature, read_header
-from .key_table import KeyTable, StoredKey, load_table, scan_table
+from .key_table import KeyRecords, KeyTable, load_table, scan_table
 from .object_table import ObjectDirectory, ObjectTableReader
 from .replay import pending_patches
 
 MAX_KEY_TABLES = 65_535  # their index is a u16, and 0 is the root
+by_sequence = attrgetter("sequence")  # order of siblings; equal ones stay as they are stored
 MAX_DEPTH = 256  # levels of nodes; 41 are known to be legal
 
 
@@ -35,11 +38,12 @@ class Store(KeyTree):
         self.header: Header = read_header(source, log)
         source.overlay(pending_patches(source, self.header, log))
         self.objects: ObjectDirectory = ObjectTableReader(source, _alignment(self.header), log).read()
-        keys: list[StoredKey] = []
+        records = KeyRecords()
         for table in self._key_tables():
-            keys.extend(scan_table(table, source, log))
-        self._check_pointers(keys)
-        self._grow(keys)
+            scan_table(table, source, log, records)
+        for keys in records.children.values():
+            self._check_pointers(keys)
+        self._grow(records)
 
     @classmethod
     def open(cls, path: PathArgument, *, strict: bool = False) -> Store:
@@ -88,29 +92,24 @@ class Store(KeyTree):
             tables[table.index] = table
         return list(tables.values())
 
-    def _grow(self, keys: list[StoredKey]) -> None:
+    def _grow(self, records: KeyRecords) -> None:
         """Make the tree. Parents may stand behind their children, so all keys are there first (section 2.9)."""
-        nodes = {key.place: key for key in keys if key.type == "node"}
-        for key in keys:
-            if not key.parent_place:
-                self.roots.append(key)
-                continue
-            parent = nodes.get(key.parent_place)
-            if parent is None:
-                table, offset = key.parent_place >> 32, key.parent_place & 0xFFFFFFFF
-                self.log.damage(
-                    self.source.path, key.offset + 6, f"parent of key {key.name!r} is not a node of this file",
-                    found=f"table {table:#x}, offset {offset:#x}",
-                )  # fmt: skip
-                self.orphans.append(key)
+        for place, keys in records.children.items():
+            parent = records.nodes.get(place)
+            if place == 0:
+                self.roots = sorted(keys, key=by_sequence)
+            elif parent is not None:
+                set_children(parent, sorted(keys, key=by_sequence))
             else:
-                add_child(parent, key)
-        self.roots.sort(key=lambda key: key.sequence)
-        for node in nodes.values():
-            sort_children(node)
-        self._cut_loops(list(nodes.values()))
+                for key in keys:
+                    self.log.damage(
+                        self.source.path, key.offset + 6, f"parent of key {key.name!r} is not a node of this file",
+                        found=f"table {place >> 32:#x}, offset {place & 0xFFFFFFFF:#x}",
+                    )  # fmt: skip
+                self.orphans.extend(keys)
+        self._cut_loops(list(records.nodes.values()))
 
-    def _check_pointers(self, keys: list[StoredKey]) -> None:
+    def _check_pointers(self, keys: list[KeyEntry]) -> None:
         """External values must lie in the file, and in a file object of the object tables (section 2.10)."""
         objects, limit = self.objects.file_objects, self.source.size
         for key in keys:
@@ -130,7 +129,7 @@ class Store(KeyTree):
                 message = f"value of {size:#x} bytes is larger than its file object of {room:#x}"
             report(self.source.path, key.offset, f"key {key.name!r}: {message}", found=at)
 
-    def _cut_loops(self, nodes: list[StoredKey]) -> None:
+    def _cut_loops(self, nodes: list[KeyEntry]) -> None:
         """Nodes that the root does not reach, or only too deep, become orphans so that nothing recurses for ever."""
         reached: set[int] = set()
         level, depth = [entry for entry in (*self.roots, *self.orphans) if entry.type == "node"], 0

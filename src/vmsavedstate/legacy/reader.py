@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import CorruptFileError
 from ..findings import FindingLog
@@ -14,8 +14,7 @@ from . import layout
 MAX_ENTRIES = 1 << 24  # blocks of 16 TiB of guest memory
 
 
-@dataclass(frozen=True)
-class LegacyHeader:
+class LegacyHeader(NamedTuple):
     """Header of one file; offsets and sizes in bytes, ``index_capacity`` in entries."""
 
     version: int

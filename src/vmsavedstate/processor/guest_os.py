@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..datatypes.enums import GuestOsMicrosoftIds, GuestOsOpenSourceIds, GuestOsVendor
 
 OPEN_SOURCE = 1 << 63
 
 
-@dataclass(frozen=True)
-class GuestOs:
+class GuestOs(NamedTuple):
     """The guest-OS-id of one VTL. ``raw`` is the register; 0 says that the guest has not introduced itself."""
 
     raw: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...errors import EncryptedStateError
@@ -12,8 +11,7 @@ from . import layout
 from .layout import ChunkId
 
 
-@dataclass(frozen=True)
-class Blob:
+class Blob(NamedTuple):
     """The partition state value: its bytes, and where they stand for messages."""
 
     data: bytes

@@ -88,7 +88,7 @@ def twin_paths(path: str) -> list[str]:
 def _check_pair(tree: LegacyStore) -> None:
     """The two files must be one state and one memory, and the memory must be as large as the state says."""
     first, second = tree.sources
-    block_entries = dict(numbered(tree, LEGACY.blocks_parent, LEGACY.blocks_prefix))
+    block_entries = numbered(tree, LEGACY.blocks_parent, LEGACY.blocks_prefix)
     lacking = [
         name
         for name, there in (("saved state (.vsv)", LEGACY.partition_state in tree), ("memory (.bin)", block_entries))
@@ -101,7 +101,7 @@ def _check_pair(tree: LegacyStore) -> None:
             remedy="give one .bin and one .vsv file",
         )
     last_page = 0
-    for _, entry in numbered(tree, LEGACY.metadata_parent, LEGACY.metadata_prefix):
+    for entry in numbered(tree, LEGACY.metadata_parent, LEGACY.metadata_prefix).values():
         if entry.size >= layout.RAM_METADATA_PREFIX.size:
             _, _, count, backing, _ = layout.RAM_METADATA_PREFIX.unpack(entry.read(0, layout.RAM_METADATA_PREFIX.size))
             last_page = max(last_page, backing + count)

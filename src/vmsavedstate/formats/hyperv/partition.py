@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from ...errors import NoVirtualProcessorError
 from ...findings import FindingLog
@@ -24,8 +25,7 @@ class _VpState:
     active_vtl: int = 0
 
 
-@dataclass(frozen=True)
-class PartitionState:
+class PartitionState(NamedTuple):
     """Everything understood of the partition state, and every chunk of it.
 
     Attributes:

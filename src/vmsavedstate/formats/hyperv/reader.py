@@ -53,7 +53,7 @@ def read_snapshot(
             f"the partition state claims {blob.size:#x} bytes", file=blob.source.path, offset=blob.offset
         )
     partition = read_partition_state(blob.read(), blob.source.path, blob.value_offset, log)
-    blocks = dict(numbered(tree, schema.blocks_parent, schema.blocks_prefix))
+    blocks = numbered(tree, schema.blocks_parent, schema.blocks_prefix)
     ranges = _memory_ranges(tree, schema, log, files)
     _report_missing_blocks(ranges, blocks, log, files[0])
     return Snapshot(
@@ -114,7 +114,7 @@ def _vm_version(tree: KeyTree, log: FindingLog, files: Sequence[str]) -> int:
 
 
 def _memory_ranges(tree: KeyTree, schema: Schema, log: FindingLog, files: Sequence[str]) -> tuple[MemoryRange, ...]:
-    found = dict(numbered(tree, schema.metadata_parent, schema.metadata_prefix))
+    found = numbered(tree, schema.metadata_parent, schema.metadata_prefix)
     entries: list[KeyEntry] = []
     while len(entries) in found:  # counted from 0 until one is missing (section 3)
         entries.append(found[len(entries)])
