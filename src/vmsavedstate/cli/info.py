@@ -77,7 +77,7 @@ def _show_processors(state: SavedState) -> None:
         "Architecture",
         "Paging",
         "Levels",
-        "Level",
+        "Privilege",
         "IP",
         "Page table",
         *(("VTL",) if several else ()),
