@@ -27,6 +27,7 @@ COMMANDS = {
     "verify": "Check every structure and decode all memory.",
     "completion": "Print the completion script of a shell.",
 }
+COMPLETION_VARIABLE = "_VMRS_COMPLETE"
 DONE, INPUT_AT_FAULT, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -90,15 +91,28 @@ def main() -> None:
     )  # everything is written and closed; freeing those keys one by one would take longer than most commands
 
 
+def _invoke(arguments: list[str]) -> object:
+    """What ``Command.main`` of click does, but for its ways out: errors of the output shall reach :func:`main`."""
+    instruction = os.environ.get(COMPLETION_VARIABLE)
+    if instruction:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(cli, {}, "vmrs", COMPLETION_VARIABLE, instruction)
+    with cli.make_context("vmrs", arguments) as context:
+        return cli.invoke(context)
+
+
 def _run() -> int:
     try:
-        answer = cli.main(prog_name="vmrs", standalone_mode=False)
+        answer = _invoke(sys.argv[1:])
     except VmSavedStateError as error:
         click.echo(f"vmrs: {printable(str(error))}", err=True)
         return WRONG_USAGE if isinstance(error, InvalidArgumentError) else INPUT_AT_FAULT
     except click.ClickException as error:
         error.show()
         return WRONG_USAGE if isinstance(error, click.UsageError) else INPUT_AT_FAULT
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("vmrs: interrupted", err=True)
         return INTERRUPTED

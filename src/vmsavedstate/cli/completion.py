@@ -16,8 +16,8 @@ def command(shell: str) -> None:
     zsh:  eval "$(vmrs completion zsh)"         in ~/.zshrc
     fish: vmrs completion fish | source         in ~/.config/fish/config.fish
     """
-    from .app import cli
+    from .app import COMPLETION_VARIABLE, cli
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(cli, {}, "vmrs", "_VMRS_COMPLETE").source())
+    click.echo(kind(cli, {}, "vmrs", COMPLETION_VARIABLE).source())

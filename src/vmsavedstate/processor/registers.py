@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 from ..errors import RegisterNotAvailableError
 from ..snapshot import RegisterValue
+from .register_names import RegisterNames
 
 
-class Registers(Mapping[str, RegisterValue]):
+class Registers(RegisterNames, Mapping[str, RegisterValue]):
     """Registers by name: ``registers["rip"]`` or ``registers.rip``.
 
     Integers for general, control, debug, system and 128-bit registers, SegmentRegister for ``cs``.. (``base``,

@@ -137,6 +137,9 @@ class _Reader:
         return False
 
     def _prolog(self, chunk: Chunk) -> None:
+        if self.chunks:  # the reader of the stream has checked that the first chunk is a whole one
+            self.blob.damage(chunk.offset, "a second Prolog, the first one counts")
+            return
         _, summary, self.vendor = layout.PROLOG.unpack_from(chunk.data)
         *_, self.address_bits = layout.PROLOG_FEATURES.unpack_from(chunk.data, layout.PROLOG_FEATURES_AT)
         if summary:

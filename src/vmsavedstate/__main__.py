@@ -1,0 +1,5 @@
+"""``python -m vmsavedstate`` is the command ``vmrs``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,184 @@
+"""Exit codes, pipes, terminals, odd paths: how the command behaves in the world."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.command import vmrs
+from support.states import write_state
+
+SAMPLE = Path(__file__).parents[2] / "examples" / "sample-guest.vmrs"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nonsense"], ["info"], ["info", "--nonsense", "x"], ["read", "x"], ["regs", "x", "--vp", "-1"],
+     ["read", "x", "--gpa", "0", "--size", "1", "--hex", "--out", "y"], ["completion", "perl"],
+     ["read", "x", "--gpa", "0", "--size", "1", "--fill", "256"]],
+)  # fmt: skip
+def test_wrong_usage_is_2(arguments: list[str]) -> None:
+    answer = vmrs(*arguments)
+    assert (answer.code, answer.out) == (2, b"")
+    assert "Error" in answer.err
+
+
+def test_help_and_version() -> None:
+    for arguments in (["-h"], ["--help"], ["info", "-h"], ["read", "--help"]):
+        assert vmrs(*arguments).code == 0
+    assert vmrs("--version").text.startswith("vmrs ")
+    assert vmrs("--version", VMSAVEDSTATE_KERNEL="python").text.endswith("kernel is not in use)\n")
+    assert vmrs("--version", VMSAVEDSTATE_KERNEL="perl").code == 2
+
+
+def test_help_lists_every_command_that_exists() -> None:
+    from vmsavedstate.cli.app import COMMANDS
+
+    text = vmrs("--help").text
+    folder = Path(sys.modules["vmsavedstate.cli.app"].__file__ or "").parent
+    for name in COMMANDS:
+        assert name in text
+        assert (folder / f"{name}.py").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
+@pytest.mark.parametrize("arguments", [["keys"], ["read", "--gpa", "0x100000", "--size", "15MiB"], ["regs"], ["info"]])
+def test_a_reader_that_goes_away(arguments: list[str]) -> None:
+    name, *rest = arguments
+    command = [sys.executable, "-m", "vmsavedstate", name, str(SAMPLE), *rest]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        error = process.stderr.read()
+        assert process.wait() == 0
+        assert error == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["keys"], ["info"], ["read", "--gpa", "0", "--size", "64KiB"]])
+def test_output_that_cannot_be_written(arguments: list[str]) -> None:
+    name, *rest = arguments
+    command = [sys.executable, "-m", "vmsavedstate", name, str(SAMPLE), *rest]
+    with open("/dev/full", "wb") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert run.returncode == 1
+    assert b"cannot write the output" in run.stderr
+    assert b"Traceback" not in run.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="paths are text on Windows")
+def test_paths_that_are_no_utf8(tmp_path: Path) -> None:
+    odd = os.fsencode(tmp_path) + b"/caf\xe9.vmrs"
+    shutil.copyfile(SAMPLE, odd)
+    for name in ("info", "regs", "chunks", "keys", "verify"):
+        assert vmrs(name, odd).code == 0
+    assert "caf\\udce9" in vmrs("info", odd).text
+    assert vmrs("info", "--json", odd).json["files"][0].endswith("caf\udce9.vmrs")
+    missing = vmrs("info", odd + b"x")
+    assert missing.code == 1
+    target = os.fsencode(tmp_path) + b"/\xe8.png"
+    assert vmrs("screen", odd, "--out", target).code == 0
+    assert os.path.exists(target)
+
+
+def test_plain_ascii_terminals() -> None:
+    answer = vmrs("screen", SAMPLE, PYTHONIOENCODING="ascii")
+    assert answer.code == 0
+    assert vmrs("info", SAMPLE, PYTHONIOENCODING="ascii", LC_ALL="C").code == 0
+
+
+def test_read_only_medium(tmp_path: Path) -> None:
+    path = tmp_path / "x.vmrs"
+    shutil.copyfile(SAMPLE, path)
+    path.chmod(0o400)
+    tmp_path.chmod(0o500)
+    try:
+        for name in ("info", "verify", "keys"):
+            assert vmrs(name, path).code == 0
+        assert sorted(item.name for item in tmp_path.iterdir()) == ["x.vmrs"]
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_an_output_folder_that_is_not_there(tmp_path: Path) -> None:
+    answer = vmrs("screen", SAMPLE, "--out", tmp_path / "none" / "x.png")
+    assert answer.code == 1
+    assert "cannot write" in answer.err
+
+
+def test_a_partial_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / "x.png.partial"
+    other.write_bytes(b"not ours")
+    answer = vmrs("screen", SAMPLE, "--out", tmp_path / "x.png")
+    assert answer.code == 1
+    assert other.read_bytes() == b"not ours"
+
+
+@pytest.mark.skipif(shutil.which("script") is None, reason="needs script(1)")
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [("info", "━"), ("keys", "━"), ("screen", "▀"), ("verify", "Findings: none"),
+     ("read --gpa 0x100700 --size 16", "|VMSAVEDSTATE SAM|")],
+)  # fmt: skip
+def test_on_a_terminal(arguments: str, expected: str) -> None:
+    """Tables, colours, a hex dump instead of bytes: what a person at a terminal gets."""
+    name, *rest = arguments.split()
+    command = " ".join([sys.executable, "-m", "vmsavedstate", name, str(SAMPLE), *rest])
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
+    run = subprocess.run(
+        ["script", "-qec", command, "/dev/null"],
+        capture_output=True,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
+    text = run.stdout.decode()
+    assert expected in text or (expected == "━" and "─" in text)
+    if name in ("info", "screen"):
+        assert "\x1b[" in text
+
+
+def test_a_bug_shows_no_traceback_unless_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vmsavedstate.cli import app
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("oops\x1b[2J")
+
+    monkeypatch.setattr(app, "_invoke", broken)
+    assert app._run() == 1
+    said = capsys.readouterr().err
+    assert "this should not happen: RuntimeError" in said
+    assert "\x1b" not in said
+    monkeypatch.setenv("VMRS_TRACEBACK", "1")
+    with pytest.raises(RuntimeError):
+        app._run()
+
+
+def test_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from vmsavedstate.cli import app
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "_invoke", interrupted)
+    assert app._run() == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_python_twin_gives_the_same(tmp_path: Path) -> None:
+    path = write_state(tmp_path / "x.vmrs")
+    for arguments in (
+        ["verify", str(SAMPLE)],
+        ["read", str(SAMPLE), "--gpa", "0x100000", "--size", "1MiB"],
+        ["info", str(path)],
+    ):
+        assert vmrs(*arguments, VMSAVEDSTATE_KERNEL="python").out == vmrs(*arguments).out

@@ -1,0 +1,1 @@
+"""What the tests share: builders of files written byte by byte from the specification, and where the samples lie."""
