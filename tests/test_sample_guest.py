@@ -60,7 +60,7 @@ def test_processors(state: SavedState) -> None:
         3,
     )
     assert first.registers.rax == 0x1111_1111_1111_1111
-    assert first.registers.xmm7.to_bytes(16, "little") == b"xmm7 holds this."  # type: ignore[union-attr]
+    assert first.registers.xmm7.to_bytes(16, "little") == b"xmm7 holds this."
 
 
 def test_memory_is_what_qemu_had(state: SavedState, truth: dict[str, Any]) -> None:

@@ -18,7 +18,24 @@ from ._version import VERSION
 
 if TYPE_CHECKING:
     from . import codec, datatypes, errors, hvstorage
-    from .errors import VmSavedStateError
+    from .errors import (
+        CodecError,
+        CompanionError,
+        CorruptFileError,
+        EncryptedStateError,
+        FormatError,
+        GuestMemoryError,
+        GuestMemoryNotFoundError,
+        InvalidArgumentError,
+        KeyNotFoundError,
+        NoVirtualProcessorError,
+        PartitionStateNotFoundError,
+        RegisterNotAvailableError,
+        ScreenError,
+        SourceError,
+        VmSavedStateError,
+        VtlNotEnabledError,
+    )
     from .findings import Finding, Severity
     from .formats.hyperv.writer import SavedStateWriter
     from .hvstorage.writer import StoreWriter
@@ -69,6 +86,21 @@ __all__ = [
     "TableRegister",
     "VirtualProcessor",
     "VmSavedStateError",
+    "SourceError",
+    "FormatError",
+    "CorruptFileError",
+    "EncryptedStateError",
+    "PartitionStateNotFoundError",
+    "GuestMemoryNotFoundError",
+    "NoVirtualProcessorError",
+    "CompanionError",
+    "KeyNotFoundError",
+    "CodecError",
+    "GuestMemoryError",
+    "RegisterNotAvailableError",
+    "VtlNotEnabledError",
+    "ScreenError",
+    "InvalidArgumentError",
     "__version__",
     "codec",
     "datatypes",
@@ -79,17 +111,19 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Load a public name on first use; every error class is one."""
-    if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
-    home = _HOMES.get(name, "errors")
-    module = importlib.import_module(f".{home}", __name__)
-    if home == "errors" and not name.endswith("Error"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(module, name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # type checkers know the names by the imports above, and shall miss those that are none
+
+    def __getattr__(name: str) -> object:
+        """Load a public name on first use; every error class is one."""
+        if name in _MODULES:
+            return importlib.import_module(f".{name}", __name__)
+        home = _HOMES.get(name, "errors")
+        module = importlib.import_module(f".{home}", __name__)
+        if home == "errors" and not name.endswith("Error"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(module, name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

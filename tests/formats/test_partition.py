@@ -57,7 +57,9 @@ def test_registers_of_a_state_without_any_vtl_chunk(tmp_path: Path) -> None:
         assert [r[name] for name in names] == list(range(1, 19))
         assert (r.cr0, r.cr2, r.cr3, r.cr4, r.cr8, r.efer) == (0x11, 2, 3, 4, 8, 0xE)
         assert (r.dr0, r.dr1, r.dr2, r.dr3, r.dr6, r.dr7) == (1, 2, 3, 4, 6, 7)
-        assert [r[name].selector for name in ["es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"]] == list(range(8))
+        assert [getattr(r, name).selector for name in ["es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"]] == list(
+            range(8)
+        )
         assert (r.fs.base, r.fs.limit, r.cs.attributes) == (4 << 32, 0xFFFF, 0x209B)
         assert ((r.idtr.limit, r.idtr.base), (r.gdtr.limit, r.gdtr.base)) == ((0x111, 0x1000), (0x222, 0x2000))
         assert vp.cpl == 3

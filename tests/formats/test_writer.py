@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,16 @@ def guest_memory(size: int, seed: int = 0) -> bytes:
     return bytes(out[:size])
 
 
+def slice_of(data: bytes, offset: int, size: int) -> bytes:
+    return data[offset : offset + size]
+
+
 def write(path: Path, *, compress: bool, memory: dict[int, bytes], processors: Any = None, **options: Any) -> Path:
     with SavedStateWriter(path, compress=compress, overwrite=True, **options) as writer:
         for index, vtls in (processors or {0: {0: X64}}).items():
             writer.add_processor(index, vtls=vtls)
         for start, data in memory.items():
-            writer.add_memory(start, len(data), lambda offset, size, data=data: data[offset : offset + size])
+            writer.add_memory(start, len(data), partial(slice_of, data))
     return path
 
 
@@ -248,9 +253,10 @@ def test_a_state_needs_a_processor_and_memory(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="no number"), SavedStateWriter(tmp_path / "x.vmrs") as writer:
         writer.add_processor(0)
         writer.add_processor(0)
-    for options in ({"architecture": "sparc"}, {"architecture": "arm64", "vendor": 1}, {"vendor": 0x10}):
+    wrong: list[dict[str, Any]] = [{"architecture": "sparc"}, {"architecture": "arm64", "vendor": 1}, {"vendor": 0x10}]
+    for options in wrong:
         with pytest.raises(InvalidArgumentError):
-            SavedStateWriter(tmp_path / "x.vmrs", **options)  # type: ignore[arg-type]
+            SavedStateWriter(tmp_path / "x.vmrs", **options)
     assert list(tmp_path.iterdir()) == []
 
 

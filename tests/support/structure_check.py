@@ -108,7 +108,7 @@ class StructureCheck:
         )
         if kind == 1:
             self._rule(6, crc == 0 and name_size == 0 and size > 21, f"free entry at {at:#x}")
-            return offset + size
+            return offset + int(size)
         body = self.raw[at + 21 : at + size]
         name, data = body[:name_size], body[name_size:]
         external = bool(flags & 1)
@@ -135,7 +135,7 @@ class StructureCheck:
             "name": name[:-1].decode(), "kind": kind, "parent": (parent_table, parent_offset), "value": value,
             "sequence": sequence,
         }  # fmt: skip
-        return offset + size
+        return offset + int(size)
 
     def _tree(self) -> None:
         children: dict[tuple[int, int], list[int]] = {}

@@ -65,13 +65,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Load a type on first use: 300 register numbers and ctypes are not needed to open a file."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOMES.get(name, 'enums')}", __name__), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # type checkers know the names by the imports above, and shall miss those that are none
+
+    def __getattr__(name: str) -> object:
+        """Load a type on first use: 300 register numbers and ctypes are not needed to open a file."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f".{_HOMES.get(name, 'enums')}", __name__), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,55 @@
+# Everything a newcomer needs: `make demo`, `make test`. The environment is made on first use, in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SAMPLE := examples/sample-guest.vmrs
+export VMSAVEDSTATE_SAMPLES ?= $(wildcard $(CURDIR)/.samples)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint samples bench clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */|/' | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+# The stamp carries the sources of the kernel: a changed kernel is built again, changed Python is not.
+$(VENV)/.installed: pyproject.toml setup.py $(wildcard rust/src/*.rs) rust/Cargo.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[test,peers]'
+	@touch $@
+
+demo: $(VENV)/.installed  ## set up, and show what is in the bundled saved state
+	@$(BIN)/vmrs --version
+	$(BIN)/vmrs info $(SAMPLE)
+	$(BIN)/vmrs regs --vp 0 $(SAMPLE) | head -7
+	$(BIN)/vmrs read --gpa 0x100700 --size 64 --hex $(SAMPLE)
+	$(BIN)/vmrs screen --out screen.png --force $(SAMPLE)
+	$(BIN)/vmrs verify $(SAMPLE)
+
+test: $(VENV)/.installed  ## the fast suite, under two minutes
+	$(BIN)/python -m pytest -q -n auto -m "not slow"
+
+test-all: $(VENV)/.peers lint  ## everything: real states, independent peers, both codecs
+	$(BIN)/python -m pytest -q -n auto
+	VMSAVEDSTATE_KERNEL=python $(BIN)/python -m pytest -q -n auto
+
+lint: $(VENV)/.installed  ## ruff, mypy --strict, the import rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+samples:  ## fetch the real saved states (needs cargo) and check them
+	$(PYTHON) tools/fetch_samples.py .samples
+
+bench: $(VENV)/.peers  ## speed and memory, as ratios against peers and limits
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) build rust/target src/*.egg-info screen.png .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src -name '_kernel*.so' -delete
