@@ -31,7 +31,9 @@ def download(work: Path) -> Path:
     """The unpacked crate, as cargo's registry delivers it."""
     (work / "src").mkdir()
     (work / "src" / "lib.rs").write_text("")
-    manifest = f'[package]\nname = "fetch"\nversion = "0.0.0"\nedition = "2021"\n\n[dependencies]\n{CRATE} = "={VERSION}"\n'
+    manifest = (
+        f'[package]\nname = "fetch"\nversion = "0.0.0"\nedition = "2021"\n\n[dependencies]\n{CRATE} = "={VERSION}"\n'
+    )
     (work / "Cargo.toml").write_text(manifest)
     vendor = ["cargo", "vendor", "--quiet", "--versioned-dirs", "vendor"]
     subprocess.run(vendor, cwd=work, check=True, stdout=subprocess.DEVNULL)
@@ -55,7 +57,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     folder: Path = parser.parse_args().folder
     if shutil.which("cargo") is None:
-        raise SystemExit("cargo is needed to fetch the real states (https://rustup.rs); the tests run without them, too")
+        raise SystemExit(
+            "cargo is needed to fetch the real states (https://rustup.rs); the tests run without them, too"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
         try:

@@ -4,6 +4,8 @@
 //! access is checked, so any bytes at all give an error or the right output.
 
 const MIN_MATCH: usize = 3;
+/// The encoder passes over matches of three bytes: each saves one byte, and costs every reader more than that.
+const SOUGHT: usize = 4;
 const WINDOW: usize = 8192;
 const CHAIN_DEPTH: usize = 8;
 const GOOD_MATCH: usize = 64;
@@ -222,7 +224,7 @@ fn long_length(data: &[u8], at: &mut usize, nibble_at: &mut Option<usize>) -> Re
 const NONE: u32 = u32::MAX;
 const HASH_BITS: u32 = 13;
 
-/// Finds the longest of the most recent occurrences of three bytes. Chains by hash, links of other bytes are passed over
+/// Finds the longest of the most recent occurrences of four bytes. Chains by hash, links of other bytes are passed over
 /// without counting, so that the choice is the twin's.
 struct Finder<'a> {
     data: &'a [u8],
@@ -236,7 +238,7 @@ impl<'a> Finder<'a> {
     }
 
     fn key(&self, at: usize) -> u32 {
-        u32::from_le_bytes([self.data[at], self.data[at + 1], self.data[at + 2], 0])
+        u32::from_le_bytes([self.data[at], self.data[at + 1], self.data[at + 2], self.data[at + 3]])
     }
 
     fn slot(key: u32) -> usize {
@@ -244,7 +246,7 @@ impl<'a> Finder<'a> {
     }
 
     fn insert(&mut self, at: usize) {
-        if at + MIN_MATCH <= self.data.len() {
+        if at + SOUGHT <= self.data.len() {
             let slot = Self::slot(self.key(at));
             self.older[at] = self.newest[slot];
             self.newest[slot] = at as u32;
@@ -252,7 +254,7 @@ impl<'a> Finder<'a> {
     }
 
     fn longest(&self, at: usize) -> (usize, usize) {
-        if at + MIN_MATCH > self.data.len() {
+        if at + SOUGHT > self.data.len() {
             return (0, 0);
         }
         let key = self.key(at);
@@ -261,7 +263,7 @@ impl<'a> Finder<'a> {
         while candidate != NONE && tries > 0 && at - candidate as usize <= WINDOW {
             let start = candidate as usize;
             if self.key(start) == key {
-                let length = MIN_MATCH + common(&self.data[start + MIN_MATCH..], &self.data[at + MIN_MATCH..]);
+                let length = SOUGHT + common(&self.data[start + SOUGHT..], &self.data[at + SOUGHT..]);
                 if length > best {
                     (best, offset) = (length, at - start);
                     if length >= GOOD_MATCH {
