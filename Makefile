@@ -12,14 +12,18 @@ export VMSAVEDSTATE_SAMPLES ?= $(wildcard $(CURDIR)/.samples)
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */|/' | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
 
-# The stamp carries the sources of the kernel: a changed kernel is built again, changed Python is not.
+# The stamps depend on what is compiled or declared: a changed kernel is built again, changed Python needs nothing.
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard rust/src/*.rs) rust/Cargo.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
-$(VENV)/.peers: $(VENV)/.installed
+$(VENV)/.peers: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --editable '.[test,peers]'
 	@touch $@
 
@@ -31,14 +35,14 @@ demo: $(VENV)/.installed  ## set up, and show what is in the bundled saved state
 	$(BIN)/vmrs screen --out screen.png --force $(SAMPLE)
 	$(BIN)/vmrs verify $(SAMPLE)
 
-test: $(VENV)/.installed  ## the fast suite, under two minutes
+test: $(VENV)/.test  ## the fast suite, under two minutes
 	$(BIN)/python -m pytest -q -n auto -m "not slow"
 
 test-all: $(VENV)/.peers lint  ## everything: real states, independent peers, both codecs
 	$(BIN)/python -m pytest -q -n auto
 	VMSAVEDSTATE_KERNEL=python $(BIN)/python -m pytest -q -n auto
 
-lint: $(VENV)/.installed  ## ruff, mypy --strict, the import rule
+lint: $(VENV)/.test  ## ruff, mypy --strict, the import rule
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
