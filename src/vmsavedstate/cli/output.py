@@ -65,11 +65,11 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
     """A titled table; numbers to the right. On a terminal with lines, in a pipe as aligned text without them."""
     texts = [[printable(str(cell)) for cell in row] for row in rows]
     right = [all(cell[:1].isdigit() or cell == "-" for cell in column) for column in zip(*texts, strict=True)]
+    click.secho(title, bold=True)
     if sys.stdout.isatty():
-        _rich_table(title, columns, texts, right)
+        _rich_table(columns, texts, right)
         return
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
-    click.echo(title)
     for line in [list(columns), *texts]:
         cells = (
             f"{cell:>{width}}" if number else f"{cell:{width}}"
@@ -78,18 +78,19 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         click.echo(("  " + "  ".join(cells)).rstrip())
 
 
-def _rich_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
+def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
     from rich import box
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="cyan")
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index < len(right) and right[index] else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
+    Console(highlight=False).print(Padding(table, (0, 0, 0, 2), expand=False))
 
 
 def show_findings(findings: Sequence[Finding], limit: int | None = None) -> None:
