@@ -6,13 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
 from ..errors import ERROR_WRITE_FAULT, SourceError
 from ..findings import Finding, Severity
+from ..newfile import NewFile
 
 Row = Sequence[object]
 
@@ -107,11 +107,10 @@ def show_findings(findings: Sequence[Finding], limit: int | None = None) -> None
         click.echo(f"  and {len(findings) - limit} more: `vmrs verify` lists all")
 
 
-@contextmanager
-def output_file(path: str, *, evidence: Sequence[str], force: bool) -> Iterator[BinaryIO]:
-    """A new file at ``path`` that takes its name only when it is complete; after an error nothing is left.
+def output_file(path: str, *, evidence: Sequence[str], force: bool) -> NewFile:
+    """A new file at ``path``: never one of the ``evidence`` files, and an existing file only with ``force``.
 
-    Never one of the ``evidence`` files, and an existing file only with ``force``. Raises SourceError.
+    Raises SourceError.
     """
     if any(_same_file(path, other) for other in evidence):
         raise SourceError(
@@ -120,27 +119,7 @@ def output_file(path: str, *, evidence: Sequence[str], force: bool) -> Iterator[
             remedy="choose another name",
             hresult=ERROR_WRITE_FAULT,
         )
-    if os.path.lexists(path) and not force:
-        raise SourceError(
-            "the file exists already",
-            file=path,
-            remedy="choose another name, or add --force",
-            hresult=ERROR_WRITE_FAULT,
-        )
-    temporary = f"{path}.partial"
-    try:
-        with open(temporary, "xb") as stream:
-            yield stream
-        os.replace(temporary, path)
-    except OSError as error:
-        _remove(temporary, unless=error)
-        if isinstance(error, SourceError):
-            raise
-        reason = f"cannot write: {error.strerror or error}"
-        raise SourceError(reason, file=path, remedy="check the path, the permissions and the free space") from error
-    except BaseException:
-        _remove(temporary)
-        raise
+    return NewFile(path, overwrite=force)
 
 
 def _same_file(path: str, other: str) -> bool:
@@ -148,12 +127,6 @@ def _same_file(path: str, other: str) -> bool:
         return os.path.samefile(path, other)
     except OSError:
         return False
-
-
-def _remove(temporary: str, unless: OSError | None = None) -> None:
-    """Remove an unfinished file, but not one that was there before us."""
-    if not isinstance(unless, FileExistsError) and os.path.exists(temporary):
-        os.unlink(temporary)
 
 
 def hex_lines(data: bytes, address: int, width: int) -> Iterator[str]:

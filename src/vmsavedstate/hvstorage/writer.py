@@ -7,14 +7,12 @@ for a whole.
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import BinaryIO
 
-from ..errors import ERROR_WRITE_FAULT, InvalidArgumentError, SourceError
+from ..errors import InvalidArgumentError
+from ..newfile import CompletesOnExit, NewFile
 from ..source import PathArgument
 from . import layout
 from .checksum import sealed
@@ -45,7 +43,7 @@ class _Key:
     names: dict[str, _Key] = field(default_factory=dict)
 
 
-class StoreWriter:
+class StoreWriter(CompletesOnExit):
     """A HyperVStorage file in the making; a context manager that completes it, or removes it after an error.
 
     Raises SourceError where the file exists (unless ``overwrite``) or cannot be written, InvalidArgumentError for
@@ -53,18 +51,10 @@ class StoreWriter:
     """
 
     def __init__(self, path: PathArgument, *, overwrite: bool = False) -> None:
-        self.path = os.fsdecode(path)
-        if not overwrite and os.path.lexists(path):
-            raise SourceError(
-                "the file exists already", file=self.path, remedy="choose another name", hresult=ERROR_WRITE_FAULT
-            )
-        self._temporary = f"{self.path}.partial"
         self._root = _Key(KeyType.NODE, b"", False, b"", 0)
         self._objects: list[tuple[int, int, int]] = []
         self._end = layout.FIRST_OBJECT_TABLE + OBJECT_TABLE_SIZE
-        self._file: BinaryIO
-        with _write_errors(self.path):
-            self._file = open(self._temporary, "xb")  # noqa: SIM115  # closed by close() or abort()
+        self._file = NewFile(path, overwrite=overwrite)
 
     def set(self, path: str, type_name: str, value: int | float | bool | str | bytes) -> None:
         """Add a key with a value of type ``int``, ``uint``, ``double``, ``bool``, ``string`` or ``array``.
@@ -94,9 +84,7 @@ class StoreWriter:
         for at, data in pieces:
             if at < 0 or at + len(data) > size:
                 raise InvalidArgumentError(f"{path}: a piece leaves the value of {size:#x} bytes")
-            with _write_errors(self.path):
-                self._file.seek(offset + at)
-                self._file.write(data)
+            self._file.write_at(offset + at, data)
         self._objects.append((ObjectType.FILE_OBJECT, offset, align(size, ALIGNMENT)))
         self._end = offset + align(size, ALIGNMENT)
         self._add(path, kind, True, layout.KEY_POINTER.pack(size, offset))
@@ -130,47 +118,20 @@ class StoreWriter:
         key_tables = list(self._key_tables())
         if len(key_tables) > MAX_KEY_TABLES:
             raise InvalidArgumentError(f"the keys need {len(key_tables)} tables, {MAX_KEY_TABLES} are possible")
-        with _write_errors(self.path):
-            for table in key_tables:
-                self._objects.append((ObjectType.KEY_TABLE, self._end, len(table)))
-                self._put(self._end, table)
-                self._end += len(table)
-            log_at, self._end = self._end, self._end + REPLAY_LOG_SIZE
-            self._put(log_at, _empty_replay_log())
-            self._put_object_tables()
-            self._put_headers(log_at)
-            self._file.truncate(self._end)
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            os.replace(self._temporary, self.path)
+        for table in key_tables:
+            self._objects.append((ObjectType.KEY_TABLE, self._end, len(table)))
+            self._file.write_at(self._end, table)
+            self._end += len(table)
+        log_at, self._end = self._end, self._end + REPLAY_LOG_SIZE
+        self._file.write_at(log_at, _empty_replay_log())
+        self._put_object_tables()
+        self._put_headers(log_at)
+        self._file.truncate(self._end)
+        self._file.close()
 
     def abort(self) -> None:
         """Give up: remove what has been written."""
-        self._file.close()
-        if os.path.exists(self._temporary):
-            os.unlink(self._temporary)
-
-    def __enter__(self) -> StoreWriter:
-        """The writer itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Complete the file, or remove it after an error."""
-        if kind is not None:
-            self.abort()
-            return
-        try:
-            self.close()
-        except BaseException:
-            self.abort()
-            raise
-
-    def _put(self, offset: int, data: bytes) -> None:
-        self._file.seek(offset)
-        self._file.write(data)
+        self._file.abort()
 
     def _key_tables(self) -> Iterator[bytes]:
         """The tables in order; parents come before their children, so that their place is known (rules 4 to 8)."""
@@ -203,7 +164,7 @@ class StoreWriter:
             body = b"".join(_object_entry(*entry) for entry in entries)
             body += EMPTY_ENTRY * (USABLE_ENTRIES - len(entries)) + chain
             head = layout.OBJECT_TABLE_HEADER.pack(layout.OBJECT_TABLE_SIGNATURE, OBJECT_TABLE_ENTRIES)
-            self._put(place, (head + body).ljust(OBJECT_TABLE_SIZE, b"\0"))
+            self._file.write_at(place, (head + body).ljust(OBJECT_TABLE_SIZE, b"\0"))
 
     def _put_headers(self, log_at: int) -> None:
         for offset, sequence in zip(layout.HEADER_OFFSETS, (1, 0), strict=True):  # rule 1: never equal
@@ -211,7 +172,7 @@ class StoreWriter:
                 layout.HEADER_SIGNATURE, 0, sequence, layout.FORMAT_VERSION, 0, 0, ALIGNMENT,
                 log_at, REPLAY_LOG_SIZE, layout.REPLAY_HEADER_AREA,
             )  # fmt: skip
-            self._put(offset, sealed(header, layout.HEADER_CHECKSUM_AT))
+            self._file.write_at(offset, sealed(header, layout.HEADER_CHECKSUM_AT))
 
 
 class _TableFiller:
@@ -283,23 +244,3 @@ def _encode(kind: int, value: int | float | bool | str | bytes, path: str) -> by
     except struct.error as error:
         raise InvalidArgumentError(f"{path}: {value!r} does not fit its type") from error
     raise InvalidArgumentError(f"{path}: {type(value).__name__} is no value for this type")
-
-
-class _write_errors:  # noqa: N801  # reads as a statement
-    """Turns an OSError of writing into a SourceError that names the file."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, OSError) and not isinstance(error, SourceError):
-            raise SourceError(
-                f"cannot write: {error.strerror or error}",
-                file=self._path,
-                remedy="check the path, the permissions and the free space",
-                hresult=ERROR_WRITE_FAULT,
-            ) from error

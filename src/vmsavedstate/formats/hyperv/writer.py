@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import TracebackType
 
 from ... import codec
 from ...errors import InvalidArgumentError
 from ...hvstorage.writer import StoreWriter
+from ...newfile import CompletesOnExit
 from ...screen import Screen
 from ...snapshot import CpuidLeaf, RegisterValue
 from ...source import PathArgument
@@ -26,7 +26,7 @@ _FAMILIES = {"x64": "x86", "arm64": "arm64"}
 ReadMemory = Callable[[int, int], bytes]
 
 
-class SavedStateWriter:
+class SavedStateWriter(CompletesOnExit):
     """A ``.vmrs`` file in the making; a context manager that completes the file, or removes it after an error.
 
     Arguments:
@@ -137,23 +137,6 @@ class SavedStateWriter:
     def abort(self) -> None:
         """Give up: remove what has been written."""
         self._store.abort()
-
-    def __enter__(self) -> SavedStateWriter:
-        """The writer itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Complete the file, or remove it after an error."""
-        if kind is not None:
-            self.abort()
-            return
-        try:
-            self.close()
-        except BaseException:
-            self.abort()
-            raise
 
     def _add_block(self, offset: int, size: int, read: ReadMemory, zeros: _ZeroRuns) -> None:
         path = f"{MODERN.blocks_parent}/{MODERN.blocks_prefix}{self._blocks}"
