@@ -14,6 +14,7 @@ help:  ## show this list
 
 # The stamps depend on what is compiled or declared: a changed kernel is built again, changed Python needs nothing.
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard rust/src/*.rs) rust/Cargo.toml
+	@echo "setting up $(VENV): half a minute to a minute, most of it for the compiled kernel"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable .
@@ -32,6 +33,7 @@ demo: $(VENV)/.installed  ## set up, and show what is in the bundled saved state
 	$(BIN)/vmrs info $(SAMPLE)
 	$(BIN)/vmrs regs --vp 0 $(SAMPLE) | head -7
 	$(BIN)/vmrs read --gpa 0x100700 --size 64 --hex $(SAMPLE)
+	$(BIN)/vmrs screen $(SAMPLE)
 	$(BIN)/vmrs screen --out screen.png --force $(SAMPLE)
 	$(BIN)/vmrs verify $(SAMPLE)
 

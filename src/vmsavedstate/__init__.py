@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from .formats.hyperv.writer import SavedStateWriter
     from .hvstorage.writer import StoreWriter
     from .keytree import KeyEntry, KeyTree
-    from .memory import GuestPhysicalMemory
-    from .processor import VirtualProcessor
+    from .memory import GuestPhysicalMemory, MemoryChunk, MemoryGap, MemoryRun
+    from .processor import Cpuid, GuestOs, Registers, VirtualProcessor
     from .screen import Screen
     from .snapshot import CpuidLeaf, FpuState, SegmentRegister, StateChunk, TableRegister
     from .state import SavedState, open, open_store
@@ -58,6 +58,12 @@ _HOMES = {
     "SavedState": "state",
     "VirtualProcessor": "processor",
     "GuestPhysicalMemory": "memory",
+    "MemoryChunk": "memory",
+    "MemoryGap": "memory",
+    "MemoryRun": "memory",
+    "Cpuid": "processor",
+    "GuestOs": "processor",
+    "Registers": "processor",
     "Screen": "screen",
     "Finding": "findings",
     "Severity": "findings",
@@ -70,12 +76,18 @@ _HOMES = {
 _MODULES = ("codec", "datatypes", "errors", "hvstorage")
 
 __all__ = [
+    "Cpuid",
     "CpuidLeaf",
     "Finding",
     "FpuState",
+    "GuestOs",
     "GuestPhysicalMemory",
     "KeyEntry",
     "KeyTree",
+    "MemoryChunk",
+    "MemoryGap",
+    "MemoryRun",
+    "Registers",
     "SavedState",
     "SavedStateWriter",
     "StoreWriter",

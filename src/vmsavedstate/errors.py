@@ -9,7 +9,6 @@ from __future__ import annotations
 
 E_FAIL = 0x80004005
 E_INVALIDARG = 0x80070057
-E_NOTIMPL = 0x80004001
 ERROR_FILE_NOT_FOUND = 0x80070002
 ERROR_ACCESS_DENIED = 0x80070005
 ERROR_FILE_CORRUPT = 0x80070570
@@ -54,12 +53,23 @@ class VmSavedStateError(Exception):
         if hresult is not None:
             self.hresult = hresult
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors travel between processes with all they carry."""
+        return _restore, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         """The whole story in one line: ``file: at 0x...: message; remedy``."""
         where = f"{self.file}: " if self.file is not None else ""
         at = f"at {self.offset:#x}: " if self.offset is not None else ""
         remedy = f" ({self.remedy})" if self.remedy else ""
         return f"{where}{at}{self.message}{remedy}"
+
+
+def _restore(kind: type[VmSavedStateError], args: tuple[object, ...], state: dict[str, object]) -> VmSavedStateError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class SourceError(VmSavedStateError, OSError):
@@ -138,8 +148,8 @@ class GuestMemoryError(VmSavedStateError):
     """Guest memory that is asked for is not there: a hole, a block missing from the file, or a damaged block.
 
     Attributes:
-        start, end: the guest physical range in bytes that cannot be delivered (``end`` excluded). For raw reads these
-            are offsets into the raw stream.
+        start, end: the guest physical range in bytes that cannot be delivered (``end`` excluded), also
+            where a raw offset was asked for.
         reason: ``"hole"``, ``"missing"`` or ``"damaged"``.
     """
 
@@ -149,7 +159,7 @@ class GuestMemoryError(VmSavedStateError):
         super().__init__(
             message,
             file=file,
-            remedy="pass a fill byte to read on over such ranges",
+            remedy="`read` takes a fill byte to read on over such ranges",
             hresult=E_INVALIDARG if reason == "hole" else ERROR_FILE_CORRUPT,
         )
         self.start = start

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import NamedTuple
 
-from .errors import CorruptFileError
+from .errors import CorruptFileError, VmSavedStateError
 
 
 class Severity(Enum):
@@ -98,6 +99,15 @@ class FindingLog:
             )
         with self._lock:  # the same damaged block may be met by several reads: it is one finding
             self._items.setdefault(finding)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """An error inside that ends the opening of a file carries what had been found before."""
+        try:
+            yield
+        except VmSavedStateError as error:
+            error.findings = tuple(self)
+            raise
 
     def __iter__(self) -> Iterator[Finding]:
         """The findings so far, in the order they were met."""

@@ -6,17 +6,19 @@ asked for, never before.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 
-from .errors import CorruptFileError, KeyNotFoundError
+from .errors import CorruptFileError, InvalidArgumentError, KeyNotFoundError
 from .findings import Finding, FindingLog
 from .source import Source
 
 KeyValue = int | float | str | bytes | bool | None
 
-_FIXED = {"int": struct.Struct("<q"), "uint": struct.Struct("<Q"), "double": struct.Struct("<d")}
+_NUMBERED = re.compile(r"(.+)\[(\d{1,9})\]", re.DOTALL)
+_FIXED = {name: struct.Struct(code) for name, code in (("int", "<q"), ("uint", "<Q"), ("double", "<d"), ("bool", "<I"))}
 
 
 class KeyEntry:
@@ -99,14 +101,6 @@ class KeyEntry:
             return self.read()
         if self.type == "string":
             return _decode_string(self, self.read())
-        if self.type == "bool":
-            raw = self.read()
-            number = int.from_bytes(raw, "little")
-            if number not in (0, 1):
-                self.log.note(
-                    self.source.path, self.value_offset, f"{self.path} is a bool", found=number, expected="0, 1"
-                )
-            return bool(number)
         fixed = _FIXED.get(self.type)
         if fixed is None:
             return None
@@ -118,7 +112,11 @@ class KeyEntry:
             )
         number = fixed.unpack(self.read())[0]
         assert isinstance(number, (int, float))
-        return number
+        if self.type != "bool":
+            return number
+        if number not in (0, 1):
+            self.log.note(self.source.path, self.value_offset, f"{self.path} is a bool", found=number, expected="0, 1")
+        return bool(number)
 
     def read(self, start: int = 0, size: int | None = None) -> bytes:
         """The value's bytes from ``start`` on, ``size`` of them or all.
@@ -126,7 +124,9 @@ class KeyEntry:
         Raises CorruptFileError where the extent lies outside of the file.
         """
         if size is None:
-            size = self.size - start
+            size = max(0, self.size - start)
+        if start < 0 or size < 0 or start + size > self.size:
+            raise InvalidArgumentError(f"{self.path} has {self.size:#x} bytes, not {start:#x} to {start + size:#x}")
         self.check_extent()
         return self.source.read(self.value_offset + start, size)
 
@@ -168,6 +168,7 @@ class KeyTree:
         self.orphans: list[KeyEntry] = []
         self._names: dict[int, dict[str, KeyEntry]] = {}
         self._folded_names: dict[int, str] = {}
+        self._places: dict[int, dict[int, int]] = {}
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -215,12 +216,61 @@ class KeyTree:
                 )
         return found
 
+    def find_all(self, path: str) -> list[KeyEntry]:
+        """Every key at ``path``; a part may be ``name[2]`` to mean the second of same-named siblings."""
+        found: list[KeyEntry | None] = [None]
+        for part in [part for part in path.split("/") if part]:
+            found = [child for entry in found for child in self._matches(entry, part)]
+        return [entry for entry in found if entry is not None]
+
+    def _matches(self, entry: KeyEntry | None, part: str) -> list[KeyEntry]:
+        below = self.roots if entry is None else (entry._children or [])
+        exact = [child for child in below if child.name == part]
+        numbered = _NUMBERED.fullmatch(part)
+        if exact or numbered is None:
+            return exact
+        same = [child for child in below if child.name == numbered[1]]
+        number = int(numbered[2])
+        return same[number - 1 : number] if number else []
+
+    def unique_path(self, entry: KeyEntry) -> str:
+        """The path of ``entry``, with ``[n]`` behind every part that has same-named siblings: see :meth:`find_all`."""
+        parts: list[str] = []
+        at: KeyEntry | None = entry
+        while at is not None:
+            places = self._places_below(at.parent)
+            number = places.get(id(at))
+            parts.append(at.name if number is None else f"{at.name}[{number}]")
+            at = at.parent
+        return "/" + "/".join(reversed(parts))
+
+    def _places_below(self, entry: KeyEntry | None) -> dict[int, int]:
+        """Number among its same-named siblings of every child that has such, by identity."""
+        key = 0 if entry is None else id(entry)
+        places = self._places.get(key)
+        if places is None:
+            places = self._places[key] = {}
+            below = self.roots if entry is None else (entry._children or [])
+            if len(self._index(entry)) != len(below):
+                named: dict[str, list[KeyEntry]] = {}
+                for child in below:
+                    named.setdefault(child.name, []).append(child)
+                for same in named.values():
+                    if len(same) > 1:
+                        places.update((id(child), number) for number, child in enumerate(same, start=1))
+        return places
+
     def _descend(self, parts: list[str], *, fold: bool) -> KeyEntry | None:
         entry: KeyEntry | None = None
-        for part in parts:
-            entry = self._folded(entry, part) if fold else self._index(entry).get(part)
+        for number, part in enumerate(parts, start=1):
+            above = entry
+            entry = self._folded(above, part) if fold else self._index(above).get(part)
             if entry is None:
                 return None
+            if number < len(parts) and entry.type != "node":  # a value and a node may share a name
+                entry = next((child for child in self._matches(above, entry.name) if child.type == "node"), None)
+                if entry is None:
+                    return None
         return entry
 
     def _folded(self, entry: KeyEntry | None, name: str) -> KeyEntry | None:

@@ -21,13 +21,32 @@ Self = TypeVar("Self", bound="CompletesOnExit")
 class CompletesOnExit(ABC):
     """A context manager over something in the making: complete at the end of the block, removed after an error."""
 
-    @abstractmethod
-    def close(self) -> None:
-        """Complete the file and put it in its place."""
+    _finished = False
 
     @abstractmethod
+    def _complete(self) -> None:
+        """Write what is left, and put the file in its place."""
+
+    @abstractmethod
+    def _discard(self) -> None:
+        """Remove what has been written."""
+
+    def close(self) -> None:
+        """Complete the file and put it in its place; remove it if that fails. Harmless when it is done already."""
+        if self._finished:
+            return
+        try:
+            self._complete()
+        except BaseException:
+            self.abort()
+            raise
+        self._finished = True
+
     def abort(self) -> None:
-        """Give up: remove what has been written."""
+        """Give up: remove what has been written. Harmless when the file is complete."""
+        if not self._finished:
+            self._finished = True
+            self._discard()
 
     def __enter__(self: Self) -> Self:
         """The object itself."""
@@ -37,14 +56,10 @@ class CompletesOnExit(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Complete the file, or remove it after an error."""
-        if kind is not None:
-            self.abort()
-            return
-        try:
+        if kind is None:
             self.close()
-        except BaseException:
+        else:
             self.abort()
-            raise
 
 
 class NewFile(CompletesOnExit):
@@ -57,7 +72,16 @@ class NewFile(CompletesOnExit):
 
     def __init__(self, path: PathArgument, *, overwrite: bool = False) -> None:
         self.path = os.fsdecode(path)
-        self._temporary = f"{self.path}.partial"
+        target = os.path.realpath(self.path)  # what a link leads to is replaced, not the link
+        self._temporary = f"{target}.partial"
+        self._target = target
+        if os.path.exists(target) and not os.path.isfile(target):
+            raise SourceError(
+                "this is not a regular file, it is not replaced",
+                file=self.path,
+                remedy="name a file; without --out the bytes go to the pipe",
+                hresult=ERROR_WRITE_FAULT,
+            )
         if not overwrite and os.path.lexists(self.path):
             raise SourceError(
                 "the file exists already",
@@ -84,16 +108,14 @@ class NewFile(CompletesOnExit):
         with self._telling():
             self._stream.truncate(size)
 
-    def close(self) -> None:
-        """Put the complete file in its place, on the medium as well."""
+    def _complete(self) -> None:
         with self._telling():
             self._stream.flush()
             os.fsync(self._stream.fileno())
             self._stream.close()
-            os.replace(self._temporary, self.path)
+            os.replace(self._temporary, self._target)
 
-    def abort(self) -> None:
-        """Give up: remove what has been written."""
+    def _discard(self) -> None:
         with suppress(OSError):
             self._stream.close()  # may fail once more on what is still buffered
         if os.path.exists(self._temporary):

@@ -14,6 +14,10 @@ class Screen(NamedTuple):
     height: int
     rgb: bytes
 
+    def __repr__(self) -> str:
+        """The size; the pixels would flood a prompt."""
+        return f"<Screen {self.width} x {self.height}>"
+
     @classmethod
     def from_rgb565(cls, width: int, height: int, data: bytes) -> Screen:
         """From 16-bit pixels, little-endian, red in the high 5 bits (format specification, 3.1)."""

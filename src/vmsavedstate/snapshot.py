@@ -94,6 +94,10 @@ class StateChunk(NamedTuple):
     vp: int | None
     vtl: int
 
+    def __repr__(self) -> str:
+        """What it is, without its content."""
+        return f"<StateChunk {self.id:#010x} {self.name} VP {self.vp} VTL {self.vtl}: {len(self.data)} bytes>"
+
 
 class CpuidLeaf(NamedTuple):
     """One leaf of the processor's CPUID as the state stores it."""

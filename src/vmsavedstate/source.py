@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .errors import ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, SourceError
+from .intervals import Coverage
 
 PathArgument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -73,9 +74,7 @@ class Source:
 
         A patch may extend the file; a gap between the old end and the patch reads as zeros, as a real write leaves it.
         """
-        merged: list[Patch] = []
-        for patch in patches:
-            merged = _lay_over(merged, patch)
+        merged = _disjoint(patches)
         self._patches = tuple(merged)
         self._starts = tuple(patch.offset for patch in merged)
         self.size = max([self.file_size, *(patch.end for patch in merged)])
@@ -115,10 +114,12 @@ class Source:
         got = 0
         while got < len(buffer):
             if _HAS_PREADV:
+                fd = self._fd
                 try:
-                    count = os.preadv(self._fd, [buffer[got:]], offset + got)
+                    count = os.preadv(fd, [buffer[got:]], offset + got)
                 except OSError as error:
                     raise self._unreadable(error, offset + got) from error
+                self._check_open(fd)
             else:
                 data = self._pread(len(buffer) - got, offset + got)
                 count = len(data)
@@ -128,14 +129,26 @@ class Source:
             got += count
 
     def _pread(self, size: int, offset: int) -> bytes:
+        fd = self._fd
         try:
             if _HAS_PREAD:
-                return os.pread(self._fd, size, offset)
-            with self._lock:  # Windows: no positioned read in the os module
-                os.lseek(self._fd, offset, os.SEEK_SET)
-                return os.read(self._fd, size)
+                data = os.pread(fd, size, offset)
+            else:
+                with self._lock:  # Windows: no positioned read in the os module
+                    os.lseek(fd, offset, os.SEEK_SET)
+                    data = os.read(fd, size)
         except (OSError, OverflowError) as error:
             raise self._unreadable(error, offset) from error
+        self._check_open(fd)
+        return data
+
+    def _check_open(self, fd: int) -> None:
+        """Raise if the file was closed while it was read: its descriptor may have meant another file by then."""
+        if self._fd != fd:
+            raise self._closed()
+
+    def _closed(self) -> SourceError:
+        return SourceError("the file is closed", file=self.path, remedy="read before the saved state is closed")
 
     def _read_patched(self, offset: int, buffer: memoryview) -> None:
         end = offset + len(buffer)
@@ -161,25 +174,20 @@ class Source:
 
     def _unreadable(self, error: OSError | OverflowError, offset: int) -> SourceError:
         if self._fd < 0:
-            return SourceError("the file is closed", file=self.path, remedy="read before the saved state is closed")
+            return self._closed()
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return SourceError(f"cannot read: {reason}", file=self.path, offset=offset, remedy="check the medium")
 
 
-def _lay_over(patches: list[Patch], new: Patch) -> list[Patch]:
-    """Disjoint patches in ascending order with ``new`` on top."""
-    result = []
-    for old in patches:
-        if old.end <= new.offset or old.offset >= new.end:
-            result.append(old)
-            continue
-        if old.offset < new.offset:
-            result.append(Patch(old.offset, old.data[: new.offset - old.offset]))
-        if old.end > new.end:
-            result.append(Patch(new.end, old.data[new.end - old.offset :]))
-    if new.data:
-        result.append(new)
-    return sorted(result, key=lambda patch: patch.offset)
+def _disjoint(patches: Sequence[Patch]) -> list[Patch]:
+    """Disjoint patches in ascending order; of those that overlap the later one shows."""
+    covered = Coverage()
+    pieces = [
+        Patch(low, patch.data[low - patch.offset : high - patch.offset])
+        for patch in reversed(patches)
+        for low, high in covered.add(patch.offset, patch.end)
+    ]
+    return sorted(pieces, key=lambda patch: patch.offset)
 
 
 def _open_read_only(path: PathArgument, shown: str) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from types import TracebackType
 
 from .datatypes.enums import VirtualProcessorVendor
-from .errors import VmSavedStateError, VtlNotEnabledError
+from .errors import VtlNotEnabledError
 from .findings import Finding, FindingLog
 from .formats import open_snapshot, open_tree
 from .keytree import KeyTree
@@ -53,7 +52,7 @@ class SavedState:
         self.writer_version = snapshot.writer_version
         self.store: KeyTree | None = snapshot.store
         self.processors = tuple(VirtualProcessor(number, item) for number, item in enumerate(snapshot.processors))
-        self.memory = GuestPhysicalMemory(snapshot.ranges, snapshot.backing)
+        self.memory = GuestPhysicalMemory(snapshot.ranges, snapshot.backing, strict=snapshot.log.strict)
         self.enabled_vtls = snapshot.enabled_vtls
         self.processor_vendor = _VENDORS.get(snapshot.vendor, VirtualProcessorVendor.UNKNOWN)
         self.cpuid = Cpuid(snapshot.cpuid)
@@ -93,12 +92,14 @@ class SavedState:
         """How guest memory is stored: counts of blocks by kind, and the bytes they take in the file."""
         return self._snapshot.backing.describe()
 
-    def check_memory(self) -> Iterator[int]:
+    def check_memory(self, progress: Callable[[int], object] | None = None) -> None:
         """Decode all guest memory once, so that :attr:`findings` speaks of everything.
 
-        An iterator, for a progress bar: it yields the bytes of memory done so far, at last all that are stored.
+        ``progress`` is called with the bytes of memory done so far.
         """
-        return self._snapshot.backing.check()
+        for done in self._snapshot.backing.check():
+            if progress is not None:
+                progress(done)
 
     def close(self) -> None:
         """Close the files."""
@@ -125,7 +126,7 @@ def open(path: PathArgument, companion: PathArgument | None = None, *, strict: b
     GuestMemoryNotFoundError, NoVirtualProcessorError, EncryptedStateError, CompanionError, CorruptFileError.
     """
     log = FindingLog(strict=strict)
-    with _telling_findings(log):
+    with log.telling():
         return SavedState(open_snapshot(path, companion, log))
 
 
@@ -135,15 +136,5 @@ def open_store(path: PathArgument, *, strict: bool = False) -> KeyTree:
     Raises SourceError, FormatError, CorruptFileError.
     """
     log = FindingLog(strict=strict)
-    with _telling_findings(log):
+    with log.telling():
         return open_tree(path, log)
-
-
-@contextmanager
-def _telling_findings(log: FindingLog) -> Iterator[None]:
-    """An error that ends the opening of a file tells what had been found before."""
-    try:
-        yield
-    except VmSavedStateError as error:
-        error.findings = tuple(log)
-        raise

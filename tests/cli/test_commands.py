@@ -50,7 +50,7 @@ def test_info_json() -> None:
 def test_info_of_states_that_lack_things(tmp_path: Path) -> None:
     blob = envelope(prolog() + vp_indices([0]) + vp(0) + general(1) + epilog())
     path = write_state(tmp_path / "x.vmrs", blob=blob)
-    assert re.search(r"0 +0 +- +- +- +- +0x0 +-", vmrs("info", path).text)
+    assert re.search(r"0 +- +- +- +0x0 +-", vmrs("info", path).text)
     content = vmrs("info", "--json", path).json
     assert content["processors"][0]["paging_mode"] is None
     assert content["screen"] is None
@@ -125,7 +125,9 @@ def test_keys() -> None:
     content = vmrs("keys", SAMPLE, "--json").json
     assert content["schema"] == "vmrs/keys/1"
     entries = {item["path"]: item for item in content["keys"]}
-    assert entries["/savedstate/type"] == {"path": "/savedstate/type", "type": "string", "size": 12, "value": "Normal"}
+    assert entries["/savedstate/type"] == {
+        "path": "/savedstate/type", "unique_path": "/savedstate/type", "type": "string", "size": 12, "value": "Normal",
+    }  # fmt: skip
     assert entries["/savedstate"]["value"] is None
     assert len(entries["/savedstate/RamBlock3"]["value"]) == 32, "the first 16 bytes"
 

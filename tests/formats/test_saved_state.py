@@ -263,7 +263,7 @@ def test_the_evidence_is_opened_for_reading_only(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "open", spy)
     with vmsavedstate.open(path) as state:
         state.memory.read(0, BLOCK)
-        list(state.check_memory())
+        state.check_memory()
     assert len(flags) == 1
     assert flags[0] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND) == 0
     assert path.stat().st_mtime_ns == before.st_mtime_ns

@@ -91,11 +91,11 @@ def test_format_versions(tmp_path: Path) -> None:
     with opened(tmp_path, container(0x0401)) as store:
         assert "newer" in messages(store)[0]
         assert store["/int"].value == -5
-    with pytest.raises(CorruptFileError, match="newer"):
+    with pytest.raises(FormatError, match="newer"):
         opened(tmp_path, container(0x0500), strict=True)
 
 
-@pytest.mark.parametrize("alignment", [0, 0x800, 0x3000, 0x20000, 0xFFFFFFFF])
+@pytest.mark.parametrize("alignment", [0, 0x800, 0x20000, 0xFFFFFFFF])
 def test_illegal_alignment(tmp_path: Path, alignment: int) -> None:
     copies = (header(2, LOG_AT, alignment=alignment), header(1, LOG_AT, alignment=alignment))
     with opened(tmp_path, with_headers(*copies)) as store:

@@ -195,7 +195,9 @@ def test_thousands_of_ranges(tmp_path: Path) -> None:
 def test_missing_block_names_its_range(tmp_path: Path) -> None:
     blocks = {0: numbered_pages(0), 2: numbered_pages(512)}
     path = write_state(tmp_path / "x.vmrs", ranges=[metadata(768)], blocks=blocks)
-    with vmsavedstate.open(path, strict=True) as state:
+    with vmsavedstate.open(path, strict=True) as state, pytest.raises(GuestMemoryError, match="not in the file"):
+        state.memory.read(BLOCK - 1, 2, fill=7)  # in strict mode a fill byte stands for holes alone
+    with vmsavedstate.open(path) as state:
         assert [item.severity for item in state.findings] == [Severity.DAMAGE]
         assert "RamBlock 1 to 1" in state.findings[0].message
         with pytest.raises(GuestMemoryError) as caught:
@@ -237,7 +239,7 @@ def test_a_damaged_block_gives_what_is_whole(tmp_path: Path, content: bytes, goo
         filled = state.memory.read(0, BLOCK, fill=0xEE)
         for page in range(256):
             assert (filled[page * PAGE : (page + 1) * PAGE] == b"\xee" * PAGE) == (page not in readable)
-        list(state.check_memory())
+        state.check_memory()
         assert any(item.severity is Severity.DAMAGE for item in state.findings)
         assert page_numbers(state.memory.read(BLOCK, PAGE)) == [256], "the neighbour is whole"
         _, mask = state.memory.pages(range(256))

@@ -15,7 +15,7 @@ import sys
 import click
 
 from ..errors import InvalidArgumentError, VmSavedStateError
-from .output import printable
+from .output import ReaderGoneError, printable
 
 COMMANDS = {
     "info": "What is in a saved state: processors, memory, guest, findings.",
@@ -76,6 +76,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and exit."""
     gc.disable()  # a short process; what it opens is no garbage, and may be 65,536 keys to walk over again and again
+    _occupy_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names that the terminal cannot show must not end the program
             stream.reconfigure(errors="backslashreplace")
@@ -89,6 +90,18 @@ def main() -> None:
     os._exit(
         code
     )  # everything is written and closed; freeing those keys one by one would take longer than most commands
+
+
+def _occupy_standard_descriptors() -> None:
+    """Where the caller closed one of descriptors 0 to 2, open the null device there, before evidence could get it."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if sys.stdout is None:
+        click.echo("vmrs: cannot write the output: it is closed", err=True)
+        os._exit(INPUT_AT_FAULT)
 
 
 def _invoke(arguments: list[str]) -> object:
@@ -136,6 +149,6 @@ def _output_failed(error: OSError) -> int:
     with contextlib.suppress(OSError, ValueError):  # what is still buffered would fail once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if closed:
-        return DONE
+        return error.code if isinstance(error, ReaderGoneError) else DONE
     click.echo(f"vmrs: cannot write the output: {error.strerror or error}", err=True)
     return INPUT_AT_FAULT

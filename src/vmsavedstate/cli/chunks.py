@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..state import SavedState
-from .arguments import json_option, open_file, state_arguments
+from .arguments import json_option, opened, state_arguments
 from .output import human_size, show_json, show_table
 
 
@@ -17,7 +17,7 @@ from .output import human_size, show_json, show_table
 @json_option
 def command(file: str, companion: str | None, strict: bool, partition_state: bool, as_json: bool) -> None:
     """The map of the guest's physical memory: every run of pages the state holds."""
-    with open_file(file, companion, strict) as state:
+    with opened(file, companion, strict) as state:
         if partition_state:
             _show_partition_state(state, as_json)
         else:

@@ -10,12 +10,14 @@ import click
 from ..datatypes import PagingMode
 from ..errors import RegisterNotAvailableError, ScreenError
 from ..processor import VirtualProcessor
+from ..snapshot import SegmentRegister
 from ..state import SavedState
-from .arguments import json_option, open_file, state_arguments
+from .arguments import json_option, opened, state_arguments
 from .output import findings_json, human_size, show_fields, show_findings, show_json, show_table
 
 SHOWN_CHUNKS = 8
 SHOWN_FINDINGS = 10
+LONG_CODE = 0x2000  # bit 13 of the attributes
 
 
 @click.command()
@@ -23,7 +25,7 @@ SHOWN_FINDINGS = 10
 @json_option
 def command(file: str, companion: str | None, strict: bool, as_json: bool) -> None:
     """What is in a saved state: guest, processors, memory, screen, and whether anything is wrong with the file."""
-    with open_file(file, companion, strict) as state:
+    with opened(file, companion, strict, quiet=True) as state:
         if as_json:
             show_json("info", _as_json(state))
             return
@@ -34,6 +36,7 @@ def command(file: str, companion: str | None, strict: bool, as_json: bool) -> No
         _show_memory(state)
         click.echo()
         show_findings(state.findings, SHOWN_FINDINGS)
+        click.echo("The content of memory is checked by `vmrs verify`.")
 
 
 def _fields(state: SavedState) -> Iterator[tuple[str, object]]:
@@ -71,20 +74,12 @@ def _screen_text(state: SavedState) -> str:
 
 def _show_processors(state: SavedState) -> None:
     several = state.enabled_vtls != (0,)
-    names = (
-        "VP",
-        "Index",
-        "Architecture",
-        "Paging",
-        "Levels",
-        "Privilege",
-        "IP",
-        "Page table",
-        *(("VTL",) if several else ()),
-    )
+    sparse = any(vp.index != vp.id for vp in state.processors)
+    names = ["VP", *(["Index"] if sparse else []), "Arch", "Paging", "Mode", "IP", "Page table"]
+    names += ["VTL"] if several else []
     rows = []
     for vp in state.processors:
-        row = [vp.id, vp.index, *(_or_dash(vp, reader) for reader in _COLUMNS)]
+        row: list[object] = [vp.id, *([vp.index] if sparse else []), *(_or_dash(vp, reader) for reader in _COLUMNS)]
         if several:
             row.append(f"{vp.active_vtl} of {', '.join(map(str, vp.enabled_vtls))}")
         rows.append(row)
@@ -104,16 +99,34 @@ def _arm(vp: VirtualProcessor) -> bool:
 
 
 def _paging(vp: VirtualProcessor) -> str:
-    return "off" if vp.paging_mode == PagingMode.NON_PAGED else vp.paging_mode.name.lower()
+    """The mode, with the levels where the mode does not tell them."""
+    mode = vp.paging_mode
+    if mode in (PagingMode.LONG, PagingMode.ARMV8):
+        return f"{mode.name.lower()}, {vp.paging_levels} levels"
+    return {PagingMode.NON_PAGED: "off", PagingMode.X86_32BIT: "32 bit", PagingMode.PAE: "PAE"}[mode]
+
+
+def _instruction_pointer(vp: VirtualProcessor) -> str:
+    """Where the processor is; with the selector and the linear address where the code segment has a base."""
+    if _arm(vp):
+        return hex(vp.registers.pc)
+    ip = vp.registers.rip
+    cs = vp.registers.get("cs")
+    if isinstance(cs, SegmentRegister) and cs.base and not cs.attributes & LONG_CODE:
+        return f"{cs.selector:04x}:{ip:04x} ({(cs.base + ip) & 0xFFFFFFFF:#x})"
+    return hex(ip)
+
+
+def _page_table(vp: VirtualProcessor) -> str:
+    return f"{vp.registers.ttbr0_el1:#x}, {vp.registers.ttbr1_el1:#x}" if _arm(vp) else hex(vp.registers.cr3)
 
 
 _COLUMNS = (
     lambda vp: vp.architecture.name.lower(),
     _paging,
-    lambda vp: vp.paging_levels,
     lambda vp: f"{'EL' if _arm(vp) else 'ring '}{vp.cpl}",
-    lambda vp: hex(vp.registers.integer("pc" if _arm(vp) else "rip")),
-    lambda vp: hex(vp.registers.integer("ttbr1_el1" if _arm(vp) else "cr3")),
+    _instruction_pointer,
+    _page_table,
 )
 
 
@@ -127,9 +140,10 @@ def _show_memory(state: SavedState) -> None:
     if len(chunks) > SHOWN_CHUNKS:
         click.echo(f"  and {len(chunks) - SHOWN_CHUNKS} more: see `vmrs chunks`")
     stored = state.storage()
+    unreadable = f", {stored['unreadable']} that cannot be read" if stored["unreadable"] else ""
     click.echo(
-        f"  Stored as {stored['blocks']} blocks of 1 MiB, {stored['compressed']} compressed, {stored['plain']} plain; "
-        f"{human_size(stored['stored_bytes'])} in the file"
+        f"  Stored as {stored['blocks']} blocks of 1 MiB, {stored['compressed']} compressed, {stored['plain']} plain"
+        f"{unreadable}; {human_size(stored['stored_bytes'])} in the file"
     )
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from ..errors import CorruptFileError, InvalidArgumentError
+from ..errors import CorruptFileError, InvalidArgumentError, KeyNotFoundError
 from ..keytree import KeyEntry, KeyTree
 from ..state import open_store
 from .arguments import FILE, file_argument, json_option
-from .output import hex_lines, output_file, printable, show_json, show_table
+from .output import hex_lines, output_file, printable, show_json, show_table, tell_findings
 
 PREVIEW = 16  # bytes of an array shown in the list
 PIECE = 1 << 20
@@ -27,23 +28,41 @@ PIECE = 1 << 20
 @click.option("--strict", is_flag=True, help="Refuse a file with any finding instead of reading on.")
 @json_option
 def command(file: str, path: str | None, raw: bool, out: str | None, force: bool, strict: bool, as_json: bool) -> None:
-    """The keys of a .vmrs, .vmcx, .bin or .vsv file; with PATH, that key with all its value, or the keys below it."""
+    """The keys of a .vmrs, .vmcx, .bin or .vsv file; with PATH, that key with all its value, or the keys below it.
+
+    Of same-named siblings PATH means all; name[2] is the second of them.
+    """
     if (raw or out is not None) and path is None:
         raise click.UsageError("--raw and --out need the PATH of a key")
     if as_json and (raw or out is not None):
         raise click.UsageError("--json does not go with --raw and --out")
     with open_store(file, strict=strict) as store:
-        entry = store[path] if path is not None and path.strip("/") else None
+        chosen = _choose(store, path, file)
+        single = chosen[0] if len(chosen) == 1 and chosen[0].type != "node" else None
         if raw or out is not None:
-            _copy_value(store, entry, out, force)
-        elif entry is not None and entry.type != "node" and not as_json:
-            _show_value(entry)
+            _copy_value(store, single, chosen, out, force)
+        elif single is not None and not as_json:
+            _show_value(single)
         else:
-            entries = list(store.walk()) if entry is None else list(_below(entry))
+            entries = [item for entry in chosen for item in _below(entry)] if chosen else list(store.walk())
             if as_json:
-                show_json("keys", {"keys": [_as_json(item, whole=item is entry) for item in entries]})
+                show_json("keys", {"keys": [_as_json(store, item, whole=item is single) for item in entries]})
             else:
                 _show_list(entries, store)
+        tell_findings(store.findings)
+
+
+def _choose(store: KeyTree, path: str | None, file: str) -> list[KeyEntry]:
+    """The keys PATH means; none for the whole tree."""
+    if path is None or not path.strip("/"):
+        return []
+    found = store.find_all(path)
+    if found:
+        return found
+    entry = store.find(path)  # in other case
+    if entry is None:
+        raise KeyNotFoundError(f"there is no key {path!r}", file=file, remedy="without PATH all keys are listed")
+    return [entry]
 
 
 def _below(entry: KeyEntry) -> Iterator[KeyEntry]:
@@ -55,11 +74,11 @@ def _below(entry: KeyEntry) -> Iterator[KeyEntry]:
 
 
 def _show_list(entries: list[KeyEntry], store: KeyTree) -> None:
-    rows = [(entry.path, entry.type, "-" if entry.type == "node" else entry.size, _preview(entry)) for entry in entries]
+    rows = [
+        (store.unique_path(entry), entry.type, "-" if entry.type == "node" else entry.size, _preview(entry))
+        for entry in entries
+    ]
     show_table(f"Keys: {len(entries)}", ("Path", "Type", "Bytes", "Value"), rows)
-    count = len(store.findings)
-    if count:
-        click.echo(f"{count} findings, see `vmrs verify`", err=True)
 
 
 def _preview(entry: KeyEntry) -> str:
@@ -87,8 +106,11 @@ def _show_value(entry: KeyEntry) -> None:
             click.echo(line)
 
 
-def _copy_value(store: KeyTree, entry: KeyEntry | None, out: str | None, force: bool) -> None:
-    if entry is None or entry.type == "node":
+def _copy_value(store: KeyTree, entry: KeyEntry | None, chosen: list[KeyEntry], out: str | None, force: bool) -> None:
+    if len(chosen) > 1:
+        names = ", ".join(store.unique_path(item) for item in chosen[:4])
+        raise InvalidArgumentError(f"{len(chosen)} keys have this path; name one of them: {names}")
+    if entry is None:
         raise InvalidArgumentError("this is a node, it has no value of its own")
     pieces = (entry.read(at, min(PIECE, entry.size - at)) for at in range(0, entry.size, PIECE))
     if out is None:
@@ -101,14 +123,21 @@ def _copy_value(store: KeyTree, entry: KeyEntry | None, out: str | None, force: 
             stream.write(piece)
 
 
-def _as_json(entry: KeyEntry, *, whole: bool) -> dict[str, Any]:
+def _as_json(store: KeyTree, entry: KeyEntry, *, whole: bool) -> dict[str, Any]:
     """``value`` is null for nodes, and hex text for arrays: of a list the first bytes, of one key all of them."""
-    content: dict[str, Any] = {"path": entry.path, "type": entry.type, "size": entry.size, "value": None}
+    content: dict[str, Any] = {
+        "path": entry.path,
+        "unique_path": store.unique_path(entry),
+        "type": entry.type,
+        "size": entry.size,
+        "value": None,
+    }
     try:
         if entry.type == "array":
             content["value"] = entry.read(0, entry.size if whole else min(PREVIEW, entry.size)).hex()
         else:
-            content["value"] = entry.value
+            value = entry.value
+            content["value"] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
     except CorruptFileError as error:
         content["error"] = error.message
     return content

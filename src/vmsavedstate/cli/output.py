@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -87,7 +88,8 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Se
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="cyan")
     for index, name in enumerate(columns):
-        table.add_column(name, justify="right" if index < len(right) and right[index] else "left", overflow="fold")
+        number = index < len(right) and right[index]
+        table.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(highlight=False).print(Padding(table, (0, 0, 0, 2), expand=False))
@@ -105,6 +107,13 @@ def show_findings(findings: Sequence[Finding], limit: int | None = None) -> None
         click.secho(f"  {printable(str(item))}", fg=color)
     if limit is not None and len(findings) > limit:
         click.echo(f"  and {len(findings) - limit} more: `vmrs verify` lists all")
+
+
+def tell_findings(findings: Sequence[Finding]) -> None:
+    """A word on stderr that there is more to know, for commands that show something else."""
+    if findings:
+        damage = sum(item.severity is Severity.DAMAGE for item in findings)
+        click.echo(f"vmrs: {damage} damage, {len(findings) - damage} note: `vmrs verify` lists them", err=True)
 
 
 def output_file(path: str, *, evidence: Sequence[str], force: bool) -> NewFile:
@@ -127,6 +136,24 @@ def _same_file(path: str, other: str) -> bool:
         return os.path.samefile(path, other)
     except OSError:
         return False
+
+
+class ReaderGoneError(BrokenPipeError):
+    """The reader of the pipe went away, and the command has an exit code to tell all the same."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.code = code
+
+
+@contextmanager
+def closing_with(code: int) -> Iterator[None]:
+    """Output whose exit code counts even when nobody reads it to the end."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise ReaderGoneError(code) from error
 
 
 def hex_lines(data: bytes, address: int, width: int) -> Iterator[str]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import click
 
 from ..errors import GuestMemoryError
-from ..memory import GuestPhysicalMemory
-from .arguments import ADDRESS, SIZE, open_file, state_arguments
-from .output import hex_lines, output_file
+from ..memory import GuestPhysicalMemory, MemoryGap
+from .app import DONE, INPUT_AT_FAULT
+from .arguments import ADDRESS, BYTE, SIZE, opened, state_arguments
+from .output import hex_lines, human_size, output_file
 
 PIECE = 1 << 20
+SHOWN_GAPS = 20
 
 
 @click.command()
@@ -23,7 +25,7 @@ PIECE = 1 << 20
 @click.option("--hex", "as_hex", is_flag=True, help="A hex dump, also in a pipe.")
 @click.option("--out", type=click.Path(), help="Write the bytes to a new file.")
 @click.option("--force", is_flag=True, help="Let --out replace an existing file.")
-@click.option("--fill", type=click.IntRange(0, 255), help="Byte to put where memory is missing, instead of stopping.")
+@click.option("--fill", type=BYTE, help="Byte to put where memory is missing or damaged, instead of stopping.")
 def command(
     file: str,
     companion: str | None,
@@ -34,30 +36,49 @@ def command(
     out: str | None,
     force: bool,
     fill: int | None,
-) -> None:
+) -> int:
     """Bytes of guest physical memory: a hex dump on a terminal, the bytes themselves in a pipe.
 
-    Memory that the state does not hold is an error, unless --fill names a byte to stand for it.
+    Memory that the state does not hold is an error, unless --fill names a byte to stand for it; then stderr tells which
+    ranges were filled, and the exit code is 1 if any of them is damage and not a hole.
     """
     if as_hex and out is not None:
         raise click.UsageError("--hex and --out exclude each other")
-    with open_file(file, companion, strict) as state, _explaining(file):
+    with opened(file, companion, strict) as state, _explaining(file):
+        memory = state.memory
+        gaps = list(memory.gaps(gpa, size)) if fill is not None else []
         if fill is None:
-            state.memory.require(gpa, size)  # before the first byte goes out: a pipe cannot take anything back
-        pieces = _pieces(state.memory, gpa, size, fill)
-        if out is not None:
-            with output_file(out, evidence=state.files, force=force) as stream:
-                for _, data in pieces:
-                    stream.write(data)
-        elif as_hex or sys.stdout.isatty():
-            width = max(8, len(f"{gpa + size:x}"))
-            for at, data in pieces:
-                for line in hex_lines(data, at, width):
-                    click.echo(line)
-        else:
+            memory.require(gpa, size)  # before the first byte goes out: a pipe cannot take anything back
+        _deliver(_pieces(memory, gpa, size, fill), state.files, out, force, as_hex, max(8, len(f"{gpa + size:x}")))
+        return _tell_gaps(gaps)
+
+
+def _deliver(
+    pieces: Iterator[tuple[int, bytes]], evidence: Sequence[str], out: str | None, force: bool, as_hex: bool, width: int
+) -> None:
+    """The bytes into a file, a hex dump, or the pipe."""
+    if out is not None:
+        with output_file(out, evidence=evidence, force=force) as target:
             for _, data in pieces:
-                sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+                target.write(data)
+    elif as_hex or sys.stdout.isatty():
+        for at, data in pieces:
+            for line in hex_lines(data, at, width):
+                click.echo(line)
+    else:
+        for _, data in pieces:
+            sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+def _tell_gaps(gaps: Sequence[MemoryGap]) -> int:
+    """What the fill byte stands for; the exit code."""
+    for gap in gaps[:SHOWN_GAPS]:
+        click.echo(f"vmrs: filled {gap.start:#x} to {gap.end - 1:#x} ({gap.reason})", err=True)
+    if len(gaps) > SHOWN_GAPS:
+        total = sum(gap.end - gap.start for gap in gaps)
+        click.echo(f"vmrs: and {len(gaps) - SHOWN_GAPS} more ranges, {human_size(total)} in all", err=True)
+    return INPUT_AT_FAULT if any(gap.reason != "hole" for gap in gaps) else DONE
 
 
 @contextmanager

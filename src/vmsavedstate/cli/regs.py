@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,7 +12,7 @@ import click
 from ..errors import InvalidArgumentError
 from ..processor import VirtualProcessor
 from ..snapshot import FpuState, RegisterValue, SegmentRegister, TableRegister
-from .arguments import json_option, open_file, state_arguments
+from .arguments import VP_ID, VTL, json_option, opened, state_arguments
 from .output import show_json
 
 COLUMNS = 4
@@ -18,14 +20,16 @@ COLUMNS = 4
 
 @click.command()
 @state_arguments
-@click.option("--vp", "vp_id", type=click.IntRange(0), help="Only this processor (its id, 0 to n-1).")
-@click.option("--vtl", type=click.IntRange(0, 15), help="Of this virtual trust level, instead of the active one.")
+@click.option("--vp", "vp_id", type=VP_ID, help="Only this processor (its id, 0 to n-1).")
+@click.option("--vtl", type=VTL, help="Of this virtual trust level, instead of the active one.")
 @json_option
 def command(file: str, companion: str | None, strict: bool, vp_id: int | None, vtl: int | None, as_json: bool) -> None:
     """Registers of the virtual processors, as the state holds them."""
-    with open_file(file, companion, strict) as state:
+    with opened(file, companion, strict) as state:
         if vp_id is not None and vp_id >= len(state.processors):
-            raise InvalidArgumentError(f"there is no VP {vp_id}; the state has {len(state.processors)}, counted from 0")
+            raise InvalidArgumentError(
+                f"there is no VP {vp_id}; the state has {len(state.processors)}, counted from 0", file=file
+            )
         chosen = state.processors if vp_id is None else (state.processors[vp_id],)
         views = [vp if vtl is None else vp.vtl(vtl) for vp in chosen]
         if as_json:
@@ -67,9 +71,14 @@ def _name(text: str) -> str:
     return click.style(text, fg="cyan")
 
 
+def _columns() -> int:
+    """The width of the terminal; in a pipe a fixed one, so that scripts see the same everywhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
+
+
 def _show_words(words: Sequence[tuple[str, int]], digits: int) -> None:
     width = max((len(name) for name, _ in words), default=0)
-    across = COLUMNS if width <= 6 and digits == 16 else 2
+    across = max(1, min(COLUMNS, (_columns() - 2) // (width + digits + 3)))
     for at in range(0, len(words), across):
         cells: Iterable[str] = (
             f"{_name(f'{name:{width}}')} {value:0{digits}x}" for name, value in words[at : at + across]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import InvalidArgumentError, ScreenError
-from .arguments import open_file, state_arguments
+from .arguments import opened, state_arguments
 from .output import output_file
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ SHADES = " ░▒▓█"
 @click.option("--width", type=click.IntRange(1, MAX_COLUMNS), help="Columns to draw in, instead of the terminal's.")
 def command(file: str, companion: str | None, strict: bool, out: str | None, force: bool, width: int | None) -> None:
     """The picture the console showed when the VM was saved: drawn here, or written as a PNG file."""
-    with open_file(file, companion, strict) as state:
+    with opened(file, companion, strict) as state:
         screen = state.screen
         if screen is None:
             raise ScreenError(
@@ -76,14 +76,16 @@ def _scaled(screen: Screen, width: int, height: int) -> npt.NDArray[np.uint8]:
     """The picture in ``height`` x ``width`` pixels: the mean of each area, brightened to keep thin text visible."""
     import numpy as np
 
-    pixels = np.frombuffer(screen.rgb, dtype=np.uint8).reshape(screen.height, screen.width, 3).astype(np.float64)
-    sums = np.zeros((screen.height + 1, screen.width + 1, 3))
-    sums[1:, 1:] = pixels.cumsum(axis=0).cumsum(axis=1)
+    pixels = np.frombuffer(screen.rgb, dtype=np.uint8).reshape(screen.height, screen.width, 3)
     tops, bottoms = _edges(screen.height, height)
     lefts, rights = _edges(screen.width, width)
-    areas = (bottoms - tops)[:, None, None] * (rights - lefts)[None, :, None]
-    total = sums[bottoms][:, rights] - sums[tops][:, rights] - sums[bottoms][:, lefts] + sums[tops][:, lefts]
-    mean = total / areas
+    mean = np.empty((height, width, 3))
+    for row, (top, bottom) in enumerate(
+        zip(tops, bottoms, strict=True)
+    ):  # row by row: a picture may have 33 million pixels
+        sums = np.zeros((screen.width + 1, 3))
+        sums[1:] = pixels[top:bottom].sum(axis=0, dtype=np.int64).cumsum(axis=0)
+        mean[row] = (sums[rights] - sums[lefts]) / ((rights - lefts) * (bottom - top))[:, None]
     brightest, limit = mean.max(), pixels.max()
     if brightest > 0:
         mean *= limit / brightest

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from typing import cast
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import click
 
-from ..errors import PartitionStateNotFoundError, ScreenError, VmSavedStateError
+from ..errors import CorruptFileError, PartitionStateNotFoundError, ScreenError, VmSavedStateError
 from ..findings import Finding, Severity
+from ..keytree import KeyTree
+from ..memory import MemoryGap
 from ..state import SavedState, open_store
+from ..state import open as open_state
 from .app import DONE, INPUT_AT_FAULT
-from .arguments import FILE, file_argument, json_option, open_file
-from .output import findings_json, human_size, printable, show_findings, show_json
+from .arguments import FILE, file_argument, json_option
+from .output import closing_with, findings_json, human_size, printable, show_findings, show_json
 
 
 @click.command()
@@ -24,44 +27,74 @@ from .output import findings_json, human_size, printable, show_findings, show_js
 @json_option
 def command(file: str, companion: str | None, as_json: bool) -> int:
     """Check every structure and decode all memory. Exit code 1 for damage; notes alone are not damage."""
-    try:
-        checked, findings = _check(file, companion)
-        failure = None
-    except VmSavedStateError as error:
-        checked, findings, failure = "", cast(tuple[Finding, ...], error.findings), error
-    ordered = sorted(findings, key=lambda item: (item.file or "", -1 if item.offset is None else item.offset))
-    sound = failure is None and not any(item.severity is Severity.DAMAGE for item in ordered)
-    if as_json:
-        show_json(
-            "verify",
-            {
-                "file": file,
-                "sound": sound,
-                "checked": checked or None,
-                "error": str(failure) if failure is not None else None,
-                "findings": findings_json(ordered),
-            },
-        )
-    else:
-        _show(file, checked, ordered, failure)
-    return DONE if sound else INPUT_AT_FAULT
+    report = _check(file, companion)
+    code = DONE if report.sound else INPUT_AT_FAULT
+    with closing_with(code):
+        if as_json:
+            show_json("verify", _as_json(report))
+        else:
+            _show(report)
+    return code
 
 
-def _check(file: str, companion: str | None) -> tuple[str, Sequence[Finding]]:
-    """What was checked, in words, and the findings."""
+class _Report(NamedTuple):
+    """What was checked, in words, what was found, the memory that cannot be read, and what ended the check."""
+
+    file: str
+    checked: str
+    findings: Sequence[Finding]
+    gaps: Sequence[MemoryGap] = ()
+    failure: VmSavedStateError | None = None
+
+    @property
+    def sound(self) -> bool:
+        return self.failure is None and not any(item.severity is Severity.DAMAGE for item in self.findings)
+
+
+def _check(file: str, companion: str | None) -> _Report:
     try:
-        state = open_file(file, companion, strict=False)
+        with open_state(file, companion) as state:
+            return _check_state(file, state)
     except PartitionStateNotFoundError:
         with open_store(file) as store:
-            count = sum(1 for entry in store.walk() if entry.value is not None or entry.type in ("node", "array"))
-            return f"{count} keys; there is no saved state in this file", store.findings
-    with state:
-        for _ in _with_progress(state):
-            pass
-        screen = "" if _screen(state) is None else ", the screen"
-        counted = f"{len(state.processors)} processors, {human_size(state.memory.size)} of memory{screen}"
-        keys = sum(1 for _ in state.store.walk()) if state.store is not None else 0
-        return f"{keys} keys, {counted}", state.findings
+            count, bad = _check_values(store)
+            return _Report(
+                file, f"{count} keys; there is no saved state in this file", _ordered([*store.findings, *bad])
+            )
+    except VmSavedStateError as error:
+        return _Report(file, "", _ordered(cast(tuple[Finding, ...], error.findings)), failure=error)
+
+
+def _check_state(file: str, state: SavedState) -> _Report:
+    _check_memory(state)
+    screen = "" if _screen(state) is None else ", the screen"
+    keys, bad = _check_values(state.store) if state.store is not None else (0, [])
+    count = len(state.processors)
+    counted = f"{count} processor{'s' * (count != 1)}, {human_size(state.memory.size)} of memory{screen}"
+    found = _ordered([*state.findings, *bad])
+    damaged = any(item.severity is Severity.DAMAGE for item in found)
+    gaps = (
+        [gap for chunk in state.memory.chunks for gap in state.memory.gaps(chunk.start, chunk.size)] if damaged else []
+    )
+    return _Report(file, f"{keys} keys, {counted}", found, gaps)
+
+
+def _check_values(store: KeyTree) -> tuple[int, list[Finding]]:
+    """The number of keys, and a finding for each value that cannot be read; arrays are checked by their place alone."""
+    entries, bad = list(store.walk()), []
+    for entry in entries:
+        try:
+            if entry.type == "array":
+                entry.check_extent()
+            else:
+                _ = entry.value
+        except CorruptFileError as error:
+            bad.append(Finding(Severity.DAMAGE, error.file, error.offset, error.message))
+    return len(entries), bad
+
+
+def _ordered(findings: Sequence[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda item: (item.file or "", -1 if item.offset is None else item.offset))
 
 
 def _screen(state: SavedState) -> object:
@@ -72,10 +105,10 @@ def _screen(state: SavedState) -> object:
         return None
 
 
-def _with_progress(state: SavedState) -> Iterator[int]:
-    """The steps of checking the memory, with a bar on a terminal."""
+def _check_memory(state: SavedState) -> None:
+    """Decode everything, with a bar on a terminal."""
     if not sys.stderr.isatty():
-        yield from state.check_memory()
+        state.check_memory()
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -83,14 +116,28 @@ def _with_progress(state: SavedState) -> Iterator[int]:
     columns = (TextColumn("memory"), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("memory", total=state.storage()["blocks"] << 20)
-        for done in state.check_memory():
-            progress.update(task, completed=done)
-            yield done
+        state.check_memory(lambda done: progress.update(task, completed=done))
 
 
-def _show(file: str, checked: str, findings: Sequence[Finding], failure: VmSavedStateError | None) -> None:
-    if checked:
-        click.echo(f"Checked {printable(file)}: {checked}")
-    show_findings(findings)
-    if failure is not None:
-        click.secho(f"Cannot be read: {printable(str(failure))}", fg="red")
+def _show(report: _Report) -> None:
+    if report.checked:
+        click.echo(f"Checked {printable(report.file)}: {report.checked}")
+    if report.findings or report.failure is None:
+        show_findings(report.findings)
+    for gap in report.gaps:
+        click.secho(f"  guest memory {gap.start:#x} to {gap.end - 1:#x} cannot be read ({gap.reason})", fg="red")
+    if report.failure is not None:
+        click.secho(f"Cannot be read: {printable(str(report.failure))}", fg="red")
+
+
+def _as_json(report: _Report) -> dict[str, Any]:
+    return {
+        "file": report.file,
+        "sound": report.sound,
+        "checked": report.checked or None,
+        "error": str(report.failure) if report.failure is not None else None,
+        "findings": findings_json(report.findings),
+        "unreadable": [
+            {"start": hex(gap.start), "size": gap.end - gap.start, "reason": gap.reason} for gap in report.gaps
+        ],
+    }

@@ -30,6 +30,9 @@ __all__ = [
 ]
 
 
+MAX_OUTPUT = 64 << 20  # of the public functions; pages have 4 KiB
+
+
 class Codec(Protocol):
     """What either codec offers; see :mod:`.tokens` and :mod:`.xpress` for the meaning of each function."""
 
@@ -129,7 +132,9 @@ def active() -> Codec:
 
 
 def xpress_decode(data: bytes, size: int) -> bytes:
-    """``size`` bytes of output of plain LZ77 (XPRESS, MS-XCA); raises CodecError."""
+    """``size`` bytes of output of plain LZ77 (XPRESS, MS-XCA); raises CodecError, InvalidArgumentError above 64 MiB."""
+    if not 0 <= size <= MAX_OUTPUT:
+        raise InvalidArgumentError(f"{size:#x} bytes of output are not between 0 and {MAX_OUTPUT:#x}")
     return active().xpress_decode(data, size)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..collector import paused_collector
-from ..errors import FormatError
+from ..errors import FormatError, InvalidArgumentError
 from ..findings import FindingLog
 from ..hvstorage.header import has_signature as is_hvstorage
 from ..hvstorage.store import Store
@@ -12,6 +12,15 @@ from ..legacy.reader import LegacyStore
 from ..legacy.reader import has_signature as is_legacy
 from ..snapshot import Snapshot
 from ..source import PathArgument, Source
+
+PACKED = {
+    b"\xfd7zXZ": "xz",
+    b"\x1f\x8b": "gzip",
+    b"PK\3\4": "zip",
+    b"7z\xbc\xaf": "7-Zip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+}
 
 
 def open_snapshot(path: PathArgument, companion: PathArgument | None, log: FindingLog) -> Snapshot:
@@ -22,14 +31,18 @@ def open_snapshot(path: PathArgument, companion: PathArgument | None, log: Findi
     source = Source(path)
     try:
         with paused_collector():
-            if is_hvstorage(source):
-                from .hyperv.vmrs import open_vmrs
-
-                return open_vmrs(source, log)
-            if is_legacy(source):
+            if is_legacy(source):  # first: the other signature is looked for in a second place as well
                 from .hyperv.pair import open_pair
 
                 return open_pair(source, companion, log)
+            if is_hvstorage(source):
+                from .hyperv.vmrs import open_vmrs
+
+                if companion is not None:
+                    raise InvalidArgumentError(
+                        "this file is complete in itself, it has no companion", file=source.path, remedy="leave it out"
+                    )
+                return open_vmrs(source, log)
         raise _unknown(source)
     except BaseException:
         source.close()
@@ -44,10 +57,10 @@ def open_tree(path: PathArgument, log: FindingLog) -> KeyTree:
     source = Source(path)
     try:
         with paused_collector():
+            if is_legacy(source):  # first: the other signature is looked for in a second place as well
+                return LegacyStore((source,), log)
             if is_hvstorage(source):
                 return Store(source, log)
-            if is_legacy(source):
-                return LegacyStore((source,), log)
         raise _unknown(source)
     except BaseException:
         source.close()
@@ -59,8 +72,12 @@ def _unknown(source: Source) -> FormatError:
         return FormatError(
             "the file is empty", file=source.path, remedy="the copy may have failed; copy it from its host again"
         )
-    begin = source.read(0, min(8, source.size)).hex(" ")
-    if source.path.lower().endswith((".bin", ".vsv")):
+    first = source.read(0, min(8, source.size))
+    begin = first.hex(" ")
+    packed = next((name for magic, name in PACKED.items() if first.startswith(magic)), None)
+    if packed is not None:
+        remedy = f"it is packed with {packed}: unpack it first"
+    elif source.path.lower().endswith((".bin", ".vsv")):
         remedy = (
             "only .bin/.vsv files of VM version 5.0 (Server 2012 R2) can be read, not those of Server 2008/2012, and "
             "not the .bin that is preallocated while a VM runs"

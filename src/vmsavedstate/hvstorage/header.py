@@ -9,6 +9,7 @@ from ..findings import FindingLog
 from ..source import Source
 from . import layout
 from .checksum import checksum
+from .sequence import is_newer
 
 
 class Header(NamedTuple):
@@ -74,8 +75,7 @@ def _read_copy(source: Source, at: int) -> Header | str:
 
 
 def _choose(first: Header, second: Header, source: Source, log: FindingLog) -> Header:
-    difference = (second.sequence - first.sequence) & 0xFFFF
-    if difference == 0:
+    if first.sequence == second.sequence:
         if not first.same_content(second):
             raise CorruptFileError(
                 f"both header copies are valid, differ, and claim the same sequence {first.sequence:#x}",
@@ -85,9 +85,7 @@ def _choose(first: Header, second: Header, source: Source, log: FindingLog) -> H
             )
         log.damage(source.path, second.offset, "both header copies claim the same sequence", found=second.sequence)
         return first
-    if difference in (1, 0xFFFF):  # neighbours, also across the wrap of the 16-bit counter
-        return second if difference == 1 else first
-    return max(first, second, key=lambda copy: copy.sequence)
+    return second if is_newer(second.sequence, first.sequence) else first
 
 
 def _check(header: Header, source: Source, log: FindingLog) -> None:
@@ -99,7 +97,14 @@ def _check(header: Header, source: Source, log: FindingLog) -> None:
             remedy="open it on the Hyper-V host that wrote it and save again with a newer version",
         )
     if header.format_version > layout.FORMAT_VERSION:
-        log.refusable(
+        if log.strict:
+            raise FormatError(
+                f"newer HyperVStorage format {header.format_version:#06x}; {layout.FORMAT_VERSION:#06x} is known",
+                file=source.path,
+                offset=header.offset + 10,
+                remedy="strict mode; without it the file is read as the known version",
+            )
+        log.note(
             source.path,
             header.offset + 10,
             "newer HyperVStorage format version, read as the known one",
@@ -107,11 +112,11 @@ def _check(header: Header, source: Source, log: FindingLog) -> None:
             expected=layout.FORMAT_VERSION,
         )
     alignment = header.alignment
-    if not layout.MIN_ALIGNMENT <= alignment <= layout.MAX_ALIGNMENT or alignment & (alignment - 1):
+    if not layout.MIN_ALIGNMENT <= alignment <= layout.MAX_ALIGNMENT:
         log.damage(
             source.path,
             header.offset + 22,
             "data alignment outside of the legal range",
             found=alignment,
-            expected=f"a power of two from {layout.MIN_ALIGNMENT:#x} to {layout.MAX_ALIGNMENT:#x}",
+            expected=f"{layout.MIN_ALIGNMENT:#x} to {layout.MAX_ALIGNMENT:#x}",
         )

@@ -18,7 +18,6 @@ from .layout import KeyType
 
 KEY_FREE, KEY_NODE = int(KeyType.FREE), int(KeyType.NODE)
 PREFIXED = frozenset({int(KeyType.STRING), int(KeyType.ARRAY)})
-MAX_TABLE_BYTES = 16 << 20  # real tables have 4 KiB; nothing is allocated by an unchecked size
 
 
 class _Shape(NamedTuple):
@@ -72,46 +71,50 @@ class KeyRecords:
 
 @dataclass(frozen=True)
 class KeyTable:
-    """A key table whose header is sound; ``data`` is the whole table, ``offset`` its place in the file."""
+    """A key table that can be read: its place and size in the file (bytes), and what its header says."""
 
     offset: int
+    size: int
     index: int
     sequence: int
-    data: bytes
 
 
-def load_table(source: Source, offset: int, size: int, log: FindingLog) -> KeyTable | None:
-    """The table at ``offset``; None, with a finding, where there is none that can be read."""
+def find_table(source: Source, offset: int, size: int, log: FindingLog) -> KeyTable | None:
+    """The table at ``offset``, without its entries; None, with a finding, where there is none that can be read."""
     header = layout.KEY_TABLE_HEADER
     if offset + size > source.size or size < header.size:
         log.damage(source.path, offset, "key table lies outside of the file", found=size)
         size = min(size, source.size - offset)
         if size < header.size:
             return None
-    if size > MAX_TABLE_BYTES:
+    if size > layout.MAX_TABLE_BYTES:
         log.damage(
-            source.path, offset, "key table is absurdly large", found=size, expected=f"{MAX_TABLE_BYTES:#x} at most"
+            source.path,
+            offset,
+            "key table is absurdly large",
+            found=size,
+            expected=f"{layout.MAX_TABLE_BYTES:#x} at most",
         )
-        size = MAX_TABLE_BYTES
-    data = source.read(offset, size)
-    signature, index, sequence, stored = header.unpack_from(data)
+        size = layout.MAX_TABLE_BYTES
+    raw = source.read(offset, header.size)
+    signature, index, sequence, stored = header.unpack(raw)
     if signature != layout.KEY_TABLE_SIGNATURE:
         log.damage(
             source.path, offset, "key table signature", found=signature, expected=f"{layout.KEY_TABLE_SIGNATURE:#x}"
         )
         return None
-    computed = checksum(data[: header.size], layout.KEY_TABLE_CHECKSUM_AT)
+    computed = checksum(raw, layout.KEY_TABLE_CHECKSUM_AT)
     if computed != stored:
         log.damage(source.path, offset + 6, "key table header: wrong checksum", found=stored, expected=f"{computed:#x}")
     if index == 0:
         log.damage(source.path, offset + 2, "key table has the index 0, which stands for the root")
-    return KeyTable(offset, index, sequence, data)
+    return KeyTable(offset, size, index, sequence)
 
 
 def scan_table(table: KeyTable, source: Source, log: FindingLog, records: KeyRecords) -> None:
     """Add every used entry of a table to ``records``, each checked."""
     # The one hot loop of opening a large state (a 64 GiB guest has 65,536 entries): locals, few calls per entry.
-    data, base, end = table.data, table.offset, len(table.data)
+    data, base, end = source.read(table.offset, table.size), table.offset, table.size
     shapes, crc32 = records.shapes, zlib.crc32
     unpack, unpack_pointer = layout.KEY_ENTRY_REST.unpack_from, layout.KEY_POINTER.unpack_from
     at = layout.KEY_TABLE_HEADER.size

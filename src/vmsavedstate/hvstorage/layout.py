@@ -39,6 +39,10 @@ class ObjectType(IntEnum):
     FREE = 4
 
 
+# Bounds against hostile files (section 11)
+MAX_TABLE_BYTES = 16 << 20  # real tables have 4 or 8 KiB; nothing is allocated by an unchecked size
+MAX_KEY_TABLES = 65_535  # their index is a u16, and 0 is the root
+
 # 2.6 Key tables
 KEY_TABLE_SIGNATURE = 0x0002
 KEY_TABLE_HEADER = struct.Struct("<HHHI")

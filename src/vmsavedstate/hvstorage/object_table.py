@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import deque
 from dataclasses import dataclass, field
 from operator import gt
 
@@ -10,10 +11,9 @@ from ..errors import CorruptFileError
 from ..findings import FindingLog
 from ..source import Source
 from . import layout
-from .checksum import sealed
+from .checksum import checksum, sealed
 from .layout import ObjectType
 
-MAX_TABLE_BYTES = 16 << 20  # real tables have 4 or 8 KiB; nothing is allocated by an unchecked size
 MAX_ENTRIES = 1 << 24  # file objects of 16 TiB of guest memory
 EMPTY, FILE_OBJECT = int(ObjectType.EMPTY), int(ObjectType.FILE_OBJECT)
 # The checksum of an entry begins with its type and the checksum field as zeros: 256 values.
@@ -40,6 +40,7 @@ class ObjectTableReader:
         self.log = log
         self.directory = ObjectDirectory()
         self._bytes = 0
+        self._loop_told = False
 
     def read(self) -> ObjectDirectory:
         """The directory. Raises CorruptFileError where the first table cannot be read at all."""
@@ -53,10 +54,10 @@ class ObjectTableReader:
             )
         _, count = self._header(at)
         wanted = layout.OBJECT_TABLE_HEADER.size + count * layout.OBJECT_ENTRY.size
-        pending: list[tuple[int, int, int | None]] = [(at, layout.align(wanted, self.alignment), None)]
+        size = min(layout.align(wanted, self.alignment), self.source.size - at)
+        pending: deque[tuple[int, int, int | None]] = deque([(at, size, None)])
         while pending:
-            offset, size, named_at = pending.pop(0)
-            pending.extend(self._read_table(offset, size, named_at))
+            pending.extend(self._read_table(*pending.popleft()))
         self._report_overlaps()
         return self.directory
 
@@ -70,7 +71,9 @@ class ObjectTableReader:
         first = named_at is None
         where = at if first else named_at
         if at in self.directory.tables:
-            damage(path, where, "object tables form a loop, the chain ends here", found=at)
+            if not self._loop_told:
+                damage(path, where, "object tables form a loop, the chain ends here", found=at)
+            self._loop_told = True
             return []
         if at + layout.OBJECT_TABLE_HEADER.size > self.source.size:
             damage(path, where, "chained object table lies outside of the file", found=at)
@@ -98,10 +101,16 @@ class ObjectTableReader:
 
     def _bounded_count(self, at: int, size: int, count: int) -> int:
         """The number of entries to read; a count that does not fill its table is a finding (section 9, rule 3)."""
-        end = min(at + min(size, MAX_TABLE_BYTES), self.source.size)
+        end = min(at + min(size, layout.MAX_TABLE_BYTES), self.source.size)
         room = (end - at - layout.OBJECT_TABLE_HEADER.size) // layout.OBJECT_ENTRY.size
         capacity = (size - layout.OBJECT_TABLE_HEADER.size) // layout.OBJECT_ENTRY.size
-        if count != capacity or count > room:
+        if at == layout.FIRST_OBJECT_TABLE:  # its size stands nowhere: it fills the pages that its entries need
+            pages = layout.align(
+                layout.OBJECT_TABLE_HEADER.size + count * layout.OBJECT_ENTRY.size, layout.MIN_ALIGNMENT
+            )
+            capacity = (pages - layout.OBJECT_TABLE_HEADER.size) // layout.OBJECT_ENTRY.size
+        filled = count == capacity
+        if not filled or count > room:
             self.log.damage(
                 self.source.path, at + 4, "object table is not filled to its size", found=count, expected=capacity
             )
@@ -142,8 +151,14 @@ class ObjectTableReader:
             if last:
                 number = index + 1 - start
                 what = "object table entry" if number == 1 else f"{number} object table entries from here on"
-                self.log.damage(self.source.path, places[start], f"{what}: wrong checksum")
+                values = self._checksums(places[start]) if number == 1 else {}
+                self.log.damage(self.source.path, places[start], f"{what}: wrong checksum", **values)
                 start = index + 1
+
+    def _checksums(self, at: int) -> dict[str, int]:
+        raw = self.source.read(at, layout.OBJECT_ENTRY.size)
+        stored = layout.OBJECT_ENTRY.unpack(raw)[1]
+        return {"found": stored, "expected": checksum(raw, layout.OBJECT_ENTRY_CHECKSUM_AT)}
 
     def _report_overlaps(self) -> None:
         spans = sorted(
@@ -157,15 +172,17 @@ class ObjectTableReader:
             self.log.damage(self.source.path, starts[0], "object overlaps the file headers")
 
     def _list_overlaps(self, spans: list[tuple[int, int]]) -> None:
-        previous_start = previous_end = 0
+        """One finding per object that reaches over others: a single wrong size may cover a whole file."""
+        place, end, covered = 0, 0, 0
         for start, size in spans:
-            if start < previous_end:
-                self.log.damage(
-                    self.source.path,
-                    start,
-                    f"object overlaps the one at {previous_start:#x}",
-                    found=start,
-                    expected=f"{previous_end:#x} or above",
-                )
-            if start + size > previous_end:
-                previous_start, previous_end = start, start + size
+            covered += start < end
+            if start + size > end:
+                self._report_overlap(place, end, covered)
+                place, end, covered = start, start + size, 0
+        self._report_overlap(place, end, covered)
+
+    def _report_overlap(self, place: int, end: int, covered: int) -> None:
+        if not covered:
+            return
+        others = "the object behind it" if covered == 1 else f"{covered} objects behind it"
+        self.log.damage(self.source.path, place, f"object up to {end:#x} overlaps {others}")

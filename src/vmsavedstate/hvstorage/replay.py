@@ -32,8 +32,9 @@ def pending_patches(source: Source, header: Header, log: FindingLog) -> list[Pat
     """The writes of a pending commit in order; empty when the log is clean, or damaged (then with a finding)."""
     count = _pending_count(source, header, log)
     patches: list[Patch] = []
+    left = source.size  # payloads are packed one after another (2.11): together they cannot be larger than the file
     for index in range(count):
-        patch = _read_entry(source, header, index)
+        patch = _read_entry(source, header, index, left)
         if isinstance(patch, _Refused):
             log.damage(
                 source.path,
@@ -44,6 +45,7 @@ def pending_patches(source: Source, header: Header, log: FindingLog) -> list[Pat
             )
             return []
         patches.append(patch)
+        left -= len(patch.data)
     if patches:
         log.refusable(
             source.path,
@@ -76,12 +78,12 @@ def _pending_count(source: Source, header: Header, log: FindingLog) -> int:
     if maximum == 0 or count > maximum:
         return invalid(at + 8, f"{count:#x} entries of at most {maximum:#x}")
     area = header.replay_log_header_size
-    if size + count * layout.REPLAY_ENTRY.size > area:
+    if size + count * layout.REPLAY_ENTRY.size > min(area, source.size):
         return invalid(at + 8, f"{count:#x} entries do not fit into a header area of {area:#x} bytes")
     return int(count)
 
 
-def _read_entry(source: Source, header: Header, index: int) -> Patch | _Refused:
+def _read_entry(source: Source, header: Header, index: int, left: int) -> Patch | _Refused:
     at = header.replay_log_offset + layout.REPLAY_HEADER.size + index * layout.REPLAY_ENTRY.size
     if at + layout.REPLAY_ENTRY.size > source.size:
         return _Refused(at, f"entry {index} lies outside of the file")
@@ -93,6 +95,8 @@ def _read_entry(source: Source, header: Header, index: int) -> Patch | _Refused:
     payload_at = header.replay_log_offset + relative
     if payload_at + size > source.size:
         return _Refused(at + 12, f"payload of entry {index} lies outside of the file", payload_at)
+    if size > left:
+        return _Refused(at + 8, f"payloads up to entry {index} are larger than the file", size)
     if destination < layout.FIRST_OBJECT_TABLE:
         return _Refused(at, f"entry {index} would overwrite the file headers", destination)
     if destination > source.size + MAX_GROWTH:

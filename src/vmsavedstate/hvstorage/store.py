@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
+from dataclasses import replace
+from operator import attrgetter, itemgetter
 
 from ..collector import paused_collector
 from ..errors import FormatError
 from ..findings import FindingLog
+from ..intervals import Coverage
 from ..keytree import KeyEntry, KeyTree, set_children
 from ..source import PathArgument, Source
 from . import layout
 from .header import Header, has_signature, read_header
-from .key_table import KeyRecords, KeyTable, load_table, scan_table
+from .key_table import KeyRecords, KeyTable, find_table, scan_table
 from .object_table import ObjectDirectory, ObjectTableReader
 from .replay import pending_patches
+from .sequence import is_newer
 
-MAX_KEY_TABLES = 65_535  # their index is a u16, and 0 is the root
 by_sequence = attrgetter("sequence")  # order of siblings; equal ones stay as they are stored
 MAX_DEPTH = 256  # levels of nodes; 41 are known to be legal
 
@@ -61,8 +63,9 @@ class Store(KeyTree):
                     offset=0,
                     remedy="name a file that Hyper-V wrote",
                 )
-            with paused_collector():
-                return cls(source, FindingLog(strict=strict))
+            log = FindingLog(strict=strict)
+            with paused_collector(), log.telling():
+                return cls(source, log)
         except BaseException:
             source.close()
             raise
@@ -72,22 +75,31 @@ class Store(KeyTree):
         return self
 
     def _key_tables(self) -> list[KeyTable]:
-        """All readable key tables; of two with one index the newer (section 2.6)."""
+        """All readable key tables; of two with one index the newer (section 2.6). No byte of the file counts twice."""
         tables: dict[int, KeyTable] = {}
         listed = self.objects.key_tables
-        if len(listed) > MAX_KEY_TABLES:
-            self.log.damage(self.source.path, listed[MAX_KEY_TABLES][0], "too many key tables", found=len(listed))
-        for offset, size in listed[:MAX_KEY_TABLES]:
-            table = load_table(self.source, offset, size, self.log)
+        if len(listed) > layout.MAX_KEY_TABLES:
+            at = listed[layout.MAX_KEY_TABLES][0]
+            self.log.damage(self.source.path, at, "too many key tables", found=len(listed))
+        covered = Coverage()
+        # The small ones first: a wrong, large size must not hide the tables behind it.
+        for offset, size in sorted(listed[: layout.MAX_KEY_TABLES], key=itemgetter(1)):
+            table = find_table(self.source, offset, size, self.log)
             if table is None:
                 continue
+            free = covered.add(offset, offset + table.size)
+            if free != [(offset, offset + table.size)]:
+                self.log.damage(self.source.path, offset, "key table overlaps another one", found=table.size)
+                if not free or free[0][0] != offset:
+                    continue
+                table = replace(table, size=free[0][1] - offset)
             other = tables.get(table.index)
             if other is not None:
                 self.log.damage(
                     self.source.path, offset, f"two key tables have one index, the other is at {other.offset:#x}",
                     found=table.index,
                 )  # fmt: skip
-                if 0 < (other.sequence - table.sequence) & 0xFFFF < 0x8000:
+                if not is_newer(table.sequence, other.sequence):
                     continue
             tables[table.index] = table
         return list(tables.values())
@@ -121,7 +133,7 @@ class Store(KeyTree):
                 continue
             report = self.log.damage
             if at + size > limit:
-                message = f"value of {size:#x} bytes lies outside of the file"
+                message = f"value of {size:#x} bytes lies outside of the file of {limit:#x} bytes"
                 report = self.log.loss  # reading this key fails; its neighbours stay usable (section 11)
             elif room is None:
                 message = "value is no file object of the object tables"
@@ -137,18 +149,16 @@ class Store(KeyTree):
             reached.update(map(id, level))
             level = [child for entry in level for child in entry._children or () if child.type == "node"]
             depth += 1
-        for node in nodes:
-            if id(node) in reached:
-                continue
-            above = node.parent
-            if above is not None and id(above) not in reached and node in self.orphans:
-                continue
-            reason = "nested too deep" if level else "its parents form a ring"
+        lost = [node for node in nodes if id(node) not in reached]
+        reason = "nested too deep" if level else "its parents form a ring"
+        for node in lost:
             self.log.damage(self.source.path, node.offset, f"key {node.name!r} cannot be reached: {reason}")
-            if above is not None and above._children is not None:
-                above._children = [child for child in above._children if child is not node]
+        cut = set(map(id, lost))
+        for above in {id(node.parent): node.parent for node in lost if node.parent is not None}.values():
+            set_children(above, [child for child in above.children if id(child) not in cut])
+        for node in lost:
             node.parent = None
-            self.orphans.append(node)
+        self.orphans.extend(lost)
 
 
 def _alignment(header: Header) -> int:

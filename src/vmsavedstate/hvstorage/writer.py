@@ -24,7 +24,6 @@ OBJECT_TABLE_SIZE = 0x1000
 OBJECT_TABLE_ENTRIES = (OBJECT_TABLE_SIZE - layout.OBJECT_TABLE_HEADER.size) // layout.OBJECT_ENTRY.size
 USABLE_ENTRIES = OBJECT_TABLE_ENTRIES - 1  # the last one is the chain slot (rule 3)
 REPLAY_LOG_SIZE = 0x100000
-MAX_KEY_TABLES = 65_535
 MAX_VALUE = 0xFFFFFFFF
 _TYPES = {name: kind for kind, name in layout.KEY_TYPE_NAMES.items()}
 _NUMBERS = {KeyType.INT: struct.Struct("<q"), KeyType.UINT: struct.Struct("<Q"), KeyType.DOUBLE: struct.Struct("<d")}
@@ -105,7 +104,10 @@ class StoreWriter(CompletesOnExit):
 
     @staticmethod
     def _append(node: _Key, name: str, kind: int, pointer: bool, data: bytes) -> _Key:
-        encoded = name.encode("utf-8", errors="surrogateescape") + b"\0"
+        try:
+            encoded = name.encode("utf-8", errors="surrogateescape") + b"\0"
+        except UnicodeEncodeError as error:
+            raise InvalidArgumentError(f"{name!r} cannot be the name of a key: {error.reason}") from error
         if not 1 < len(encoded) <= 255 or b"\0" in encoded[:-1]:
             raise InvalidArgumentError(f"{name!r} cannot be the name of a key: 1 to 254 bytes, no NUL")
         key = _Key(kind, encoded, pointer, data, len(node.children) + 1)
@@ -113,11 +115,10 @@ class StoreWriter(CompletesOnExit):
         node.names[name] = key
         return key
 
-    def close(self) -> None:
-        """Complete the file and put it in its place."""
+    def _complete(self) -> None:
         key_tables = list(self._key_tables())
-        if len(key_tables) > MAX_KEY_TABLES:
-            raise InvalidArgumentError(f"the keys need {len(key_tables)} tables, {MAX_KEY_TABLES} are possible")
+        if len(key_tables) > layout.MAX_KEY_TABLES:
+            raise InvalidArgumentError(f"the keys need {len(key_tables)} tables, {layout.MAX_KEY_TABLES} are possible")
         for table in key_tables:
             self._objects.append((ObjectType.KEY_TABLE, self._end, len(table)))
             self._file.write_at(self._end, table)
@@ -129,8 +130,7 @@ class StoreWriter(CompletesOnExit):
         self._file.truncate(self._end)
         self._file.close()
 
-    def abort(self) -> None:
-        """Give up: remove what has been written."""
+    def _discard(self) -> None:
         self._file.abort()
 
     def _key_tables(self) -> Iterator[bytes]:
@@ -233,8 +233,8 @@ def _empty_replay_log() -> bytes:
 
 def _encode(kind: int, value: int | float | bool | str | bytes, path: str) -> bytes:
     try:
-        if kind == KeyType.BOOL:
-            return int(bool(value)).to_bytes(4, "little")
+        if kind == KeyType.BOOL and isinstance(value, int) and value in (0, 1):
+            return value.to_bytes(4, "little")
         if kind in _NUMBERS:
             return _NUMBERS[KeyType(kind)].pack(value)
         if kind == KeyType.STRING and isinstance(value, str):

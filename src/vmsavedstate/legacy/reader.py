@@ -11,6 +11,8 @@ from ..keytree import KeyEntry, KeyTree, add_child
 from ..source import Source
 from . import layout
 
+MAX_NAME = 4096  # characters; the longest real names have 120
+MAX_DEPTH = 256  # levels
 MAX_ENTRIES = 1 << 24  # blocks of 16 TiB of guest memory
 
 
@@ -40,6 +42,7 @@ class LegacyStore(KeyTree):
 
     def __init__(self, sources: Sequence[Source], log: FindingLog) -> None:
         super().__init__(sources, log)
+        self._nodes: dict[tuple[int, str], KeyEntry] = {}
         self.headers = tuple(self._read_file(source) for source in sources)
 
     def _read_file(self, source: Source) -> LegacyHeader:
@@ -91,7 +94,10 @@ class LegacyStore(KeyTree):
             type_name = f"unknown({kind})"
             self.log.note(source.path, at + 7, "key of unknown type", found=kind)
         path = raw_name.rstrip(b"\0").decode("utf-8", errors="surrogateescape")
-        parts = [part for part in path.split("/") if part] or [f"(unnamed at {at:#x})"]
+        parts = [part for part in path[:MAX_NAME].split("/") if part] or [f"(unnamed at {at:#x})"]
+        if len(path) > MAX_NAME or len(parts) > MAX_DEPTH:
+            self.log.damage(source.path, at + 4, "name of an index entry is absurdly long, it is cut", found=len(path))
+            parts = [*parts[: MAX_DEPTH - 1], "/".join(parts[MAX_DEPTH - 1 :])] if len(parts) > MAX_DEPTH else parts
         external = allocated != 0
         if not external and size > layout.INLINE_LIMIT:
             self.log.damage(source.path, at + 12, f"value of {path!r} does not fit into its entry", found=size)
@@ -100,7 +106,10 @@ class LegacyStore(KeyTree):
             self.log.damage(source.path, at + 12, f"value of {path!r} is larger than its extent", found=size)
         value_at = position if external else at + layout.ENTRY_VALUE_AT
         if value_at + size > source.size:
-            self.log.damage(source.path, at + 16, f"value of {path!r} lies outside of the file", found=value_at)
+            message = (
+                f"value of {path[:MAX_NAME]!r} ({size:#x} bytes) lies outside of the file of {source.size:#x} bytes"
+            )
+            self.log.loss(source.path, at + 16, message, found=value_at)
         entry = KeyEntry(parts[-1], type_name, source, self.log, at, value_at, size, external=external)
         self._hang(entry, parts[:-1], source, at)
 
@@ -108,20 +117,19 @@ class LegacyStore(KeyTree):
         """Put the entry below its nodes, which this flat container only implies."""
         parent: KeyEntry | None = None
         for part in above:
-            node = self._index(parent).get(part)
-            if node is None or node.type != "node":
-                node = KeyEntry(part, "node", source, self.log, at, at, 0)
+            place = (0 if parent is None else id(parent), part)
+            node = self._nodes.get(place)
+            if node is None:
+                node = self._nodes[place] = KeyEntry(part, "node", source, self.log, at, at, 0)
                 self._attach(parent, node)
             parent = node
         self._attach(parent, entry)
 
     def _attach(self, parent: KeyEntry | None, entry: KeyEntry) -> None:
-        index = self._index(parent)
         if parent is None:
             self.roots.append(entry)
         else:
             add_child(parent, entry)
-        index.setdefault(entry.name, entry)
 
 
 def _read_header(source: Source) -> LegacyHeader:

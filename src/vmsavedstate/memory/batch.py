@@ -22,6 +22,9 @@ def read_pages(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """See :meth:`GuestPhysicalMemory.pages`. Sorts the pages so that neighbours in the file are read together."""
     try:
+        given = np.asarray(page_numbers)
+        if given.size and given.dtype.kind not in "iuO":
+            raise TypeError(given.dtype)
         wanted = np.ascontiguousarray(page_numbers, dtype=np.uint64).reshape(-1)
     except (OverflowError, TypeError, ValueError) as error:
         raise InvalidArgumentError("page numbers are integers from 0 to 2**64 - 1") from error

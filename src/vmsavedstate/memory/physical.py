@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 MAX_READ = 1 << 32
+MAX_ADDRESS = 1 << 64
+GAP_PIECE = 1 << 20
 
 
 class MemoryChunk(NamedTuple):
@@ -45,16 +47,26 @@ class MemoryRun(NamedTuple):
     position: int | None
 
 
+class MemoryGap(NamedTuple):
+    """Memory that cannot be delivered: ``start`` to ``end`` (excluded) in bytes, ``reason`` as in GuestMemoryError."""
+
+    start: int
+    end: int
+    reason: str
+
+
 class GuestPhysicalMemory:
     """The saved guest memory.
 
     All addresses and sizes are bytes unless a name says pages. Reads may come from several threads at once. A read of
-    memory that is not there raises GuestMemoryError, which names the range, unless a ``fill`` byte is given.
+    memory that is not there raises GuestMemoryError, which names the range, unless a ``fill`` byte is given. In strict
+    mode a fill byte stands for holes only: missing and damaged blocks are errors all the same.
     """
 
     page_size = PAGE_SIZE
 
-    def __init__(self, ranges: Sequence[MemoryRange], backing: PageBacking) -> None:
+    def __init__(self, ranges: Sequence[MemoryRange], backing: PageBacking, *, strict: bool = False) -> None:
+        self._strict = strict
         self.ranges = tuple(sorted(ranges, key=lambda item: item.start_page))
         self.backing = backing
         self._starts = [item.start_page * PAGE_SIZE for item in self.ranges]
@@ -163,6 +175,40 @@ class GuestPhysicalMemory:
             if run.position is None:
                 _refuse_hole(run)
 
+    def gaps(self, gpa: int, size: int) -> Iterator[MemoryGap]:
+        """What of ``gpa`` to ``gpa + size`` cannot be delivered, ascending: holes, missing and damaged blocks.
+
+        Reads and decodes the range, of any length, in pieces of 1 MiB. Raises SourceError, InvalidArgumentError.
+        """
+        _check_request(gpa, 0, None)
+        pending: MemoryGap | None = None
+        for found in self._single_gaps(gpa, size):
+            if pending is not None and pending.end == found.start and pending.reason == found.reason:
+                pending = MemoryGap(pending.start, found.end, pending.reason)
+                continue
+            if pending is not None:
+                yield pending
+            pending = found
+        if pending is not None:
+            yield pending
+
+    def _single_gaps(self, gpa: int, size: int) -> Iterator[MemoryGap]:
+        for run in self.runs(gpa, size):
+            if run.position is None:
+                yield MemoryGap(run.gpa, run.gpa + run.size, "hole")
+                continue
+            done = 0
+            while done < run.size:
+                position = run.position + done
+                piece = min(GAP_PIECE - position % GAP_PIECE, run.size - done)
+                _, lost = self.backing.read(position, piece)
+                base = run.gpa - run.position
+                for item in lost:
+                    start, end = max(item.start, position) + base, min(item.end, position + piece) + base
+                    if start < end:
+                        yield MemoryGap(start, end, item.reason)
+                done += piece
+
     def raw_offset(self, gpa: int) -> int:
         """Offset of ``gpa`` in the flat stream of saved memory, bytes. Raises GuestMemoryError for a hole."""
         _check_request(gpa, 0, None)
@@ -198,7 +244,7 @@ class GuestPhysicalMemory:
             end = min(item.end, run.position + run.size) - run.position
             if start >= end:
                 continue
-            if fill is None:
+            if fill is None or self._strict:
                 low, high = run.gpa + start, run.gpa + end
                 raise GuestMemoryError(
                     f"guest physical addresses {low:#x} to {high - 1:#x} cannot be read: {item.message}",
@@ -223,6 +269,8 @@ def _refuse_hole(run: MemoryRun) -> None:
 def _check_request(address: int, size: int, fill: int | None) -> None:
     if address < 0 or size < 0:
         raise InvalidArgumentError(f"address {address:#x} and size {size:#x} must not be negative")
+    if address + size > MAX_ADDRESS:
+        raise InvalidArgumentError(f"{size:#x} bytes from {address:#x} leave the address space of 64 bits")
     if size > MAX_READ:
         raise InvalidArgumentError(f"{size:#x} bytes are more than one read delivers", remedy="read in pieces of 4 GiB")
     if fill is not None and not 0 <= fill <= 255:

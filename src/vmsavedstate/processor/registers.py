@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from ..errors import RegisterNotAvailableError
 from ..snapshot import RegisterValue
@@ -39,11 +40,13 @@ class Registers(RegisterNames, Mapping[str, RegisterValue]):
                 remedy="the registers it holds are the keys of this mapping",
             ) from None
 
-    def __getattr__(self, name: str) -> RegisterValue:
-        """The same as an attribute."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return self[name]
+    if not TYPE_CHECKING:  # type checkers know the names by RegisterNames, and shall miss those that are none
+
+        def __getattr__(self, name: str) -> RegisterValue:
+            """The same as an attribute."""
+            if name.startswith("_"):
+                raise AttributeError(name)
+            return self[name]
 
     def __iter__(self) -> Iterator[str]:
         """The names of the registers the state holds."""

@@ -57,11 +57,11 @@ def read_envelope(blob: Blob) -> tuple[int, int]:
         blob.damage(16, "the value is shorter than its descriptor says", found=size, expected=f"{total:#x}")
     if total < header + layout.ITEM.size:
         raise _implausible(blob, f"its total size {total:#x} is smaller than its header {header:#x}")
-    _check_items(blob, header)
+    _check_items(blob, header, total)
     return header + layout.ITEM.size, min(total, size)
 
 
-def _check_items(blob: Blob, header: int) -> None:
+def _check_items(blob: Blob, header: int, total: int) -> None:
     """The header items of real blobs; OpenVMM writes none, and zeros for the last item's header."""
     at = layout.DESCRIPTOR.size
     while at + layout.ITEM.size <= header:
@@ -72,6 +72,15 @@ def _check_items(blob: Blob, header: int) -> None:
         at += own + size
     if at != header:
         blob.note(at, "header items do not fill the header", found=at, expected=f"{header:#x}")
+    signature, _tag, own, size = layout.ITEM.unpack_from(blob.data, header)
+    room = min(total, len(blob.data)) - header - layout.ITEM.size
+    if signature == layout.ITEM_SIGNATURE and (own != layout.ITEM.size or size != room):
+        blob.note(
+            header,
+            "the last item's sizes do not fit the value",
+            found=f"{own:#x}, {size:#x}",
+            expected=f"0x10, {room:#x}",
+        )
 
 
 def read_chunks(blob: Blob, start: int, end: int) -> Iterator[Chunk]:

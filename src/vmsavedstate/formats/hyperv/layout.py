@@ -78,9 +78,6 @@ VP_SCOPE = 0x30000000
 PROLOG_SIZE = 4064
 PROLOG = struct.Struct("<IB3xI")
 PROLOG_TAG = 0x50546475
-PROLOG_SUMMARY_AT = 4
-PROLOG_FEATURES = struct.Struct("<QQQQ")  # at 16: features, xsave features, cache line code, address bits
-PROLOG_FEATURES_AT = 16
 VENDOR_ARM = 0x10
 VENDORS = {0: "AMD", 1: "Intel", 2: "Hygon", VENDOR_ARM: "ARM"}
 

@@ -10,6 +10,7 @@ from ...legacy.reader import LegacyStore, has_signature
 from ...snapshot import Snapshot
 from ...source import PathArgument, Source
 from . import layout
+from .ram_metadata import read_metadata
 from .reader import read_snapshot
 from .schema import LEGACY, numbered
 
@@ -61,14 +62,14 @@ def _open_companion(source: Source, companion: PathArgument | None) -> Source:
             raise CompanionError(
                 f"the other half of this .bin/.vsv pair is missing (looked for {looked})",
                 file=source.path,
-                remedy="put it beside this file or give its path as companion",
+                remedy="put it beside this file, or name it as companion (--companion)",
             )
         other = Source(found[0])
     if not has_signature(other):
-        path = other.path
+        path, empty = other.path, other.size == 0
         other.close()
         raise CompanionError(
-            f"{path} is no .bin or .vsv file of Server 2012 R2",
+            f"{path} is {'empty' if empty else 'no .bin or .vsv file of Server 2012 R2'}",
             file=source.path,
             remedy="give the right twin as companion",
         )
@@ -100,11 +101,10 @@ def _check_pair(tree: LegacyStore) -> None:
             file=first.path,
             remedy="give one .bin and one .vsv file",
         )
-    last_page = 0
-    for entry in numbered(tree, LEGACY.metadata_parent, LEGACY.metadata_prefix).values():
-        if entry.size >= layout.RAM_METADATA_PREFIX.size:
-            _, _, count, backing, _ = layout.RAM_METADATA_PREFIX.unpack(entry.read(0, layout.RAM_METADATA_PREFIX.size))
-            last_page = max(last_page, backing + count)
+    metadata = numbered(tree, LEGACY.metadata_parent, LEGACY.metadata_prefix).values()
+    last_page = max(
+        (item.backing_page + item.page_count for item in read_metadata(list(metadata), tree.log)), default=0
+    )
     needed, there = -(-last_page // layout.BLOCK_PAGES), max(block_entries) + 1
     if last_page and needed != there:
         raise CompanionError(

@@ -14,6 +14,9 @@ from . import layout, registers
 from .chunks import Blob, Chunk, read_chunks, read_envelope
 from .layout import ChunkId
 
+MAX_VPS = 65_536  # the hypervisor knows 2,048; nothing is allocated by an unchecked number
+HIGHEST_VTL = 15
+
 
 @dataclass
 class _VpState:
@@ -30,12 +33,10 @@ class PartitionState(NamedTuple):
 
     Attributes:
         vendor: processor vendor as the Prolog has it: 0 AMD, 1 Intel, 2 Hygon, 0x10 ARM.
-        physical_address_bits: as the Prolog has it, 0 where it does not say.
         nested: whether a processor carries state of nested virtualization.
     """
 
     vendor: int
-    physical_address_bits: int
     enabled_vtls: tuple[int, ...]
     os_ids: dict[int, int]
     cpuid: tuple[CpuidLeaf, ...]
@@ -58,13 +59,13 @@ class _Reader:
         self.blob = blob
         self.chunks: list[StateChunk] = []
         self.vendor = 0
-        self.address_bits = 0
         self.partition_vtls: set[int] = set()
         self.partition_vtl = 0
         self.os_ids: dict[int, int] = {}
         self.cpuid: tuple[CpuidLeaf, ...] = ()
         self.listed_vps: set[int] | None = None
         self.vps: dict[int, _VpState] = {}
+        self.unknown_ids: set[int] = set()
         self.current: _VpState | None = None
         self.current_index: int | None = None
         self._handlers: dict[int, Callable[[Chunk], None]] = {
@@ -92,7 +93,6 @@ class _Reader:
         nested_ids = (ChunkId.VP_NESTED_BASE, ChunkId.VP_NESTED_CURRENT_VMCS)
         return PartitionState(
             self.vendor,
-            self.address_bits,
             tuple(sorted(vtls)),
             self.os_ids,
             self.cpuid,
@@ -123,7 +123,10 @@ class _Reader:
         self.chunks.append(StateChunk(chunk.id, chunk.name, chunk.offset, chunk.data, vp, vtl))
 
     def _unknown(self, chunk: Chunk) -> None:
-        self.blob.note(chunk.offset, f"chunk of unknown id {chunk.id:#010x}, kept unread", found=len(chunk.data))
+        """One note per id; every chunk is in the list of chunks."""
+        if chunk.id not in self.unknown_ids:
+            self.unknown_ids.add(chunk.id)
+            self.blob.note(chunk.offset, f"chunk of unknown id {chunk.id:#010x}, kept unread", found=len(chunk.data))
 
     def _long_enough(self, chunk: Chunk, size: int) -> bool:
         if len(chunk.data) >= size:
@@ -141,7 +144,6 @@ class _Reader:
             self.blob.damage(chunk.offset, "a second Prolog, the first one counts")
             return
         _, summary, self.vendor = layout.PROLOG.unpack_from(chunk.data)
-        *_, self.address_bits = layout.PROLOG_FEATURES.unpack_from(chunk.data, layout.PROLOG_FEATURES_AT)
         if summary:
             self.blob.note(chunk.offset, "this is a summary state, it may be incomplete", found=summary)
         if self.vendor not in layout.VENDORS:
@@ -149,8 +151,15 @@ class _Reader:
 
     def _partition_vtl(self, chunk: Chunk) -> None:
         if self._long_enough(chunk, 1):
+            self._check_vtl(chunk)
             self.partition_vtl = chunk.data[0]
             self.partition_vtls.add(chunk.data[0])
+
+    def _check_vtl(self, chunk: Chunk) -> None:
+        if chunk.data[0] > HIGHEST_VTL:
+            self.blob.damage(
+                chunk.offset, "a virtual trust level that cannot be", found=chunk.data[0], expected="0 to 15"
+            )
 
     def _os_id(self, chunk: Chunk) -> None:
         if self._long_enough(chunk, 8):
@@ -172,15 +181,26 @@ class _Reader:
         self.cpuid = tuple(CpuidLeaf(*leaf) for leaf in leaves)
 
     def _vp_indices(self, chunk: Chunk) -> None:
-        if self._long_enough(chunk, 5):
-            bitmap = int.from_bytes(chunk.data[4:], "little")
-            self.listed_vps = {bit for bit in range(bitmap.bit_length()) if bitmap >> bit & 1}
+        if not self._long_enough(chunk, 5):
+            return
+        bitmap = chunk.data[4 : 4 + MAX_VPS // 8]
+        if any(chunk.data[4 + MAX_VPS // 8 :]):
+            self.blob.damage(
+                chunk.offset, f"the list of processors goes beyond number {MAX_VPS}", found=len(chunk.data)
+            )
+        self.listed_vps = {
+            8 * place + bit for place, byte in enumerate(bitmap) if byte for bit in range(8) if byte >> bit & 1
+        }
 
     def _vp(self, chunk: Chunk) -> None:
         if not self._long_enough(chunk, 4):
             self.current, self.current_index = None, None
             return
         index = int.from_bytes(chunk.data[:4], "little")
+        if index >= MAX_VPS:
+            self.blob.damage(chunk.offset, "a processor of an absurd number, it is left out", found=index)
+            self.current, self.current_index = None, None
+            return
         if index in self.vps:
             self.blob.damage(chunk.offset, "a second row of chunks for one processor", found=index)
         self.current = self.vps.setdefault(index, _VpState())
@@ -194,6 +214,7 @@ class _Reader:
             self._list(chunk, None, 0)
             return
         if chunk.id == ChunkId.VP_VTL and self._long_enough(chunk, 1):
+            self._check_vtl(chunk)
             vp.vtl = chunk.data[0]
             vp.vtls.add(vp.vtl)
         elif chunk.id == ChunkId.VP_VTL_CONTROL_PAGE and self._long_enough(chunk, layout.VTL_CONTROL_PAGE.size):
@@ -219,6 +240,9 @@ class _Reader:
                     found=len(chunk.data),
                     expected=f"{size:#x}",
                 )
+        level = registers.stored_cpl(chunk.data) if chunk.id == ChunkId.VP_SEGMENT_REGISTERS else None
+        if level is not None and level > 3:
+            self.blob.damage(chunk.offset, "a privilege level that cannot be", found=level, expected="0 to 3")
         kept = vp.chunks.setdefault(vp.vtl, {})
         if size is not None and chunk.id in kept:
             self.blob.damage(chunk.offset, f"second chunk {chunk.name} of one processor and VTL, the first one counts")

@@ -89,16 +89,21 @@ class RamBlocks:
         return lost
 
     def describe(self) -> dict[str, int]:
-        """How many blocks are stored plain, compressed, or cannot be (``oversized``), and the bytes they take."""
-        sizes = [entry.size for entry in self._blocks.values()]
-        plain = sizes.count(BLOCK)
-        oversized = sum(size > BLOCK for size in sizes)
+        """How many blocks are stored plain, compressed, or cannot be read (``unreadable``), and the bytes they take."""
+        plain = compressed = unreadable = 0
+        for entry in self._blocks.values():
+            if entry.size > BLOCK or not self._inside(entry):
+                unreadable += 1
+            elif entry.size == BLOCK:
+                plain += 1
+            else:
+                compressed += 1
         return {
-            "blocks": len(sizes),
+            "blocks": len(self._blocks),
             "plain": plain,
-            "compressed": len(sizes) - plain - oversized,
-            "oversized": oversized,
-            "stored_bytes": sum(sizes),
+            "compressed": compressed,
+            "unreadable": unreadable,
+            "stored_bytes": sum(entry.size for entry in self._blocks.values()),
         }
 
     def check(self) -> Iterator[int]:
@@ -119,8 +124,10 @@ class RamBlocks:
         entry = self._blocks.get(number)
         if entry is None:
             return bytes(size), [self._lost(number, 0, BLOCK, "missing", "its block is not in the file")]
-        if entry.size > BLOCK or not self._inside(entry):
-            why = "lies outside of the file" if entry.size <= BLOCK else f"has {entry.size:#x} bytes, more than 1 MiB"
+        if not self._inside(entry):  # the container has said so already
+            return bytes(size), [self._lost(number, 0, BLOCK, "damaged", "its block lies outside of the file")]
+        if entry.size > BLOCK:
+            why = f"has {entry.size:#x} bytes, more than 1 MiB"
             self._log.loss(entry.source.path, entry.offset, f"the value of {entry.path} {why}", found=entry.size)
             return bytes(size), [self._lost(number, 0, BLOCK, "damaged", f"its block {why}")]
         if entry.size == BLOCK:
@@ -159,7 +166,7 @@ class RamBlocks:
         window, base = b"", 0
         if size >= BULK:
             window = entry.source.read(entry.value_offset, entry.size)
-        while index.state == codec.MORE and index.produced < end:
+        while index.state == codec.MORE and (index.produced < end or size >= BULK):  # in bulk END is looked at as well
             if size < BULK:
                 base = index.position
                 window = entry.source.read(entry.value_offset + base, min(WINDOW, entry.size - base))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
+from ...errors import CorruptFileError
 from ...findings import FindingLog
+from ...intervals import Coverage
 from ...keytree import KeyEntry
 from ...snapshot import MemoryRange
 from . import layout
@@ -24,7 +25,11 @@ def _read_range(entry: KeyEntry, log: FindingLog) -> MemoryRange | None:
     if entry.size < layout.RAM_METADATA_PREFIX.size:
         log.damage(file, at, f"{entry.path} is too short, its memory is lost", found=entry.size, expected="0x30")
         return None
-    data = entry.read(0, min(entry.size, layout.RAM_METADATA.size))
+    try:
+        data = entry.read(0, min(entry.size, layout.RAM_METADATA.size))
+    except CorruptFileError as error:
+        log.loss(file, entry.offset, f"{entry.path} cannot be read, its memory is lost: {error.message}")
+        return None
     version, flags, count, backing, start = layout.RAM_METADATA_PREFIX.unpack_from(data)
     node = 0
     if len(data) == layout.RAM_METADATA.size:
@@ -45,7 +50,7 @@ def _read_range(entry: KeyEntry, log: FindingLog) -> MemoryRange | None:
 
 def _disjoint(ranges: list[MemoryRange], log: FindingLog, file: str | None) -> tuple[MemoryRange, ...]:
     """Cut from every range what an earlier one covers already."""
-    covered = _Coverage()
+    covered = Coverage()
     kept: list[MemoryRange] = []
     for candidate in ranges:
         start, end = candidate.start_page, candidate.start_page + candidate.page_count
@@ -60,28 +65,3 @@ def _disjoint(ranges: list[MemoryRange], log: FindingLog, file: str | None) -> t
                 MemoryRange(low, high - low, candidate.backing_page + low - start, candidate.node, candidate.flags)
             )
     return tuple(sorted(kept, key=lambda item: item.start_page))
-
-
-class _Coverage:
-    """A union of page intervals, touching ones merged: adding thousands of overlapping ones stays cheap."""
-
-    def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._ends: list[int] = []
-
-    def add(self, start: int, end: int) -> list[tuple[int, int]]:
-        """Cover ``start`` to ``end``; the parts of it that were free before."""
-        low, high = bisect_left(self._ends, start), bisect_right(self._starts, end)
-        free: list[tuple[int, int]] = []
-        at = start
-        for taken_from, taken_to in zip(self._starts[low:high], self._ends[low:high], strict=True):
-            if at < taken_from:
-                free.append((at, taken_from))
-            at = max(at, taken_to)
-        if at < end:
-            free.append((at, end))
-        first = min(start, self._starts[low]) if low < high else start
-        last = max(end, self._ends[high - 1]) if low < high else end
-        self._starts[low:high] = [first]
-        self._ends[low:high] = [last]
-        return free

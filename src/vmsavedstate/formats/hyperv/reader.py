@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -12,7 +12,8 @@ from ...errors import (
     GuestMemoryNotFoundError,
     PartitionStateNotFoundError,
 )
-from ...findings import FindingLog
+from ...findings import FindingLog, Severity
+from ...intervals import Coverage
 from ...keytree import KeyEntry, KeyTree
 from ...snapshot import MemoryRange, Snapshot
 from . import layout
@@ -55,14 +56,15 @@ def read_snapshot(
     partition = read_partition_state(blob.read(), blob.source.path, blob.value_offset, log)
     blocks = numbered(tree, schema.blocks_parent, schema.blocks_prefix)
     ranges = _memory_ranges(tree, schema, log, files)
+    _report_same_names(tree, schema, log)
     _report_missing_blocks(ranges, blocks, log, files[0])
     return Snapshot(
         format=format_name,
         files=tuple(files),
         log=log,
         vm_version=version,
-        saved_state_type=_text(tree, "/savedstate/type"),
-        writer_version=_text(tree, "/savedstate/VmwpVersion"),
+        saved_state_type=_text(tree, "/savedstate/type", log),
+        writer_version=_text(tree, "/savedstate/VmwpVersion", log),
         store=tree,
         processors=partition.processors,
         enabled_vtls=partition.enabled_vtls,
@@ -80,14 +82,25 @@ def read_snapshot(
 
 def _partition_entry(tree: KeyTree, schema: Schema, files: Sequence[str]) -> KeyEntry:
     blob = tree.find(schema.partition_state)
-    if blob is None or blob.type != "array":
-        raise PartitionStateNotFoundError(
-            "the file holds no saved state",
+    if blob is not None and blob.type == "array":
+        return blob
+    damage = [item for item in tree.findings if item.severity is Severity.DAMAGE]
+    if damage:  # the saved state may have been in what is lost
+        raise CorruptFileError(
+            f"the file is damaged ({len(damage)} findings), and what is left of it names no saved state; first: "
+            f"{damage[0].message}",
             file=files[0],
-            remedy="production checkpoints and VMs that are running or off hold no memory: save the VM "
-            "(Save-VM), or take a standard checkpoint",
+            offset=damage[0].offset,
+            remedy="use an intact copy; `vmrs verify` lists the damage, `vmrs keys` what is left",
         )
-    return blob
+    if "/savedstate" not in tree and "/configuration" in tree and files[0].lower().endswith(".vmcx"):
+        remedy = "this is the configuration of a VM: `vmrs keys` shows it; its memory is in the .vmrs beside it"
+    else:
+        remedy = (
+            "production checkpoints and VMs that are running or off hold no memory: save the VM (Save-VM), or take a "
+            "standard checkpoint"
+        )
+    raise PartitionStateNotFoundError("the file holds no saved state", file=files[0], remedy=remedy)
 
 
 def _vm_version(tree: KeyTree, log: FindingLog, files: Sequence[str]) -> int:
@@ -140,19 +153,30 @@ def _report_missing_blocks(
 
     Walks over the blocks that are there, never over a page count of the metadata, which may be absurd.
     """
-    numbers = sorted(blocks)
+    needed = Coverage()
     for item in ranges:
-        first = item.backing_page // layout.BLOCK_PAGES
         last = (item.backing_page + item.page_count - 1) // layout.BLOCK_PAGES
+        needed.add(item.backing_page // layout.BLOCK_PAGES, last + 1)
+    numbers = sorted(blocks)
+    for first, end in needed.spans():
         expected = first
-        for number in [*numbers[bisect_left(numbers, first) : bisect_right(numbers, last)], last + 1]:
+        for number in [*numbers[bisect_left(numbers, first) : bisect_left(numbers, end)], end]:
             if number > expected:
-                log.loss(
-                    file, None, f"RamBlock {expected} to {number - 1} are missing",
-                    found=f"{len(numbers)} blocks",
-                    expected=f"blocks for {item.page_count:#x} pages from guest page {item.start_page:#x}",
-                )  # fmt: skip
+                message = f"RamBlock {expected} to {number - 1} are missing, the memory in them cannot be read"
+                log.loss(file, None, message, found=f"{len(numbers)} blocks")
             expected = number + 1
+
+
+def _report_same_names(tree: KeyTree, schema: Schema, log: FindingLog) -> None:
+    """Keys of a saved state are unique (2.9): of two blocks of one number nobody knows which is the right one."""
+    for path in {schema.blocks_parent, schema.metadata_parent}:
+        node = tree.find(path)
+        names = tree.names_below(path)
+        if node is None or len(names) == len(node.children):
+            continue
+        for child in node.children:
+            if child.type == "array" and names[child.name] is not child:
+                log.damage(child.source.path, child.offset, f"a second key {child.path}, the first one counts")
 
 
 def _integer(tree: KeyTree, path: str) -> int | None:
@@ -163,9 +187,13 @@ def _integer(tree: KeyTree, path: str) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _text(tree: KeyTree, path: str) -> str | None:
+def _text(tree: KeyTree, path: str, log: FindingLog) -> str | None:
     entry = tree.find(path)
     if entry is None or entry.type != "string":
         return None
-    value = entry.value
+    try:
+        value = entry.value
+    except CorruptFileError as error:  # nobody needs it to read the rest
+        log.loss(error.file, error.offset, error.message)
+        return None
     return value if isinstance(value, str) else None

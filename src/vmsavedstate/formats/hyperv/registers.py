@@ -77,9 +77,12 @@ def unconfirmed_of_vtl(by_vtl: Mapping[int, ChunkData], vtl: int, family: str) -
 def cpl_of_vtl(by_vtl: Mapping[int, ChunkData], vtl: int, family: str) -> int | None:
     """The privilege level kept behind the segment registers, None where there is none."""
     data = by_vtl.get(vtl, {}).get(ChunkId.VP_SEGMENT_REGISTERS)
-    if family == "arm64" or data is None or len(data) <= tables.CPL_AT:
-        return None
-    return data[tables.CPL_AT]
+    return None if family == "arm64" or data is None else stored_cpl(data)
+
+
+def stored_cpl(data: bytes) -> int | None:
+    """The privilege level in the data of a segment chunk, None where it is too short to hold one."""
+    return data[tables.CPL_AT] if len(data) > tables.CPL_AT else None
 
 
 def expected_sizes(family: str) -> dict[int, int]:

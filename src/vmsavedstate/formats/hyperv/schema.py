@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ...keytree import KeyEntry, KeyTree
 
+MAX_DIGITS = 15  # a block number with more would name memory beyond any address
 _LEADING_ZERO = re.compile("0.").match
 VIDEO_MONITOR = "_ba8735ef-e3a9-4f1b-badd-dbf3a5909915_/VideoMonitor"
 
@@ -50,8 +51,11 @@ def numbered(tree: KeyTree, parent: str, prefix: str) -> dict[int, KeyEntry]:
     names = [name for name in below if name.startswith(prefix)]
     digits = [name[len(prefix) :] for name in names]
     together = "".join(digits)
-    if not (together.isascii() and together.isdecimal() and all(digits)) or any(map(_LEADING_ZERO, digits)):
+    longest = max(map(len, digits), default=0)
+    sound = together.isascii() and together.isdecimal() and all(digits) and longest <= MAX_DIGITS
+    if not sound or any(map(_LEADING_ZERO, digits)):
         digits = [text for text in digits if text.isascii() and text.isdecimal() and not _LEADING_ZERO(text)]
+        digits = [text for text in digits if len(text) <= MAX_DIGITS]
         names = [prefix + text for text in digits]
     entries = map(below.__getitem__, names)
     return {number: entry for number, entry in zip(map(int, digits), entries, strict=True) if entry.type == "array"}

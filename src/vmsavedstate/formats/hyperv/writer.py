@@ -39,7 +39,7 @@ class SavedStateWriter(CompletesOnExit):
         cpuid: leaves to keep.
         compress: store blocks as page tokens instead of plain.
 
-    Raises SourceError, InvalidArgumentError.
+    Raises SourceError, InvalidArgumentError; the latter also at the end without a processor or without memory (rule 11).
     """
 
     def __init__(
@@ -59,19 +59,26 @@ class SavedStateWriter(CompletesOnExit):
             raise InvalidArgumentError(f"architecture {architecture!r} is neither 'x64' nor 'arm64'")
         self._family = _FAMILIES[architecture]
         self._vendor = _VENDORS[architecture] if vendor is None else vendor
-        if (self._vendor == layout.VENDOR_ARM) != (architecture == "arm64"):
+        if self._vendor not in layout.VENDORS or (self._vendor == layout.VENDOR_ARM) != (architecture == "arm64"):
             raise InvalidArgumentError(f"vendor {self._vendor:#x} does not make {architecture} processors")
+        if not 0x0100 < vm_version <= 0xFFFF:
+            raise InvalidArgumentError(f"{vm_version:#x} is no VM version that can be read again")
         self._os_ids = dict(guest_os_ids or {})
-        self._cpuid = cpuid
+        self._cpuid = tuple(cpuid)
+        _check_inputs(self._os_ids, self._cpuid)
         self._compress = compress
         self._processors: dict[int, ProcessorInput] = {}
         self._ranges: list[tuple[int, int]] = []
         self._blocks = 0
         self._store = StoreWriter(path, overwrite=overwrite)
-        self._store.set("/configuration/properties/version", "int", vm_version)  # rule 10: both, as Int
-        self._store.set("/savedstate/VmVersion", "int", vm_version)
-        if saved_state_type is not None:
-            self._store.set("/savedstate/type", "string", saved_state_type)
+        try:
+            self._store.set("/configuration/properties/version", "int", vm_version)  # rule 10: both, as Int
+            self._store.set("/savedstate/VmVersion", "int", vm_version)
+            if saved_state_type is not None:
+                self._store.set("/savedstate/type", "string", saved_state_type)
+        except BaseException:
+            self._store.abort()
+            raise
 
     def add_processor(
         self,
@@ -107,6 +114,8 @@ class SavedStateWriter(CompletesOnExit):
         page = layout.PAGE
         if start % page or size % page or size <= 0 or start < 0 or (start + size) // page > MAX_PAGE:
             raise InvalidArgumentError(f"memory of {size:#x} bytes at {start:#x} is not a range of whole pages")
+        if not 0 <= node <= 0xFFFFFFFF:
+            raise InvalidArgumentError(f"{node} is no number of a NUMA node")
         if any(start < other + length and other < start + size for other, length in self._ranges):
             raise InvalidArgumentError(f"memory of {size:#x} bytes at {start:#x} overlaps memory added before")
         metadata = layout.RAM_METADATA.pack(
@@ -125,8 +134,7 @@ class SavedStateWriter(CompletesOnExit):
         self._store.set(f"{MODERN.screen}/State", "array", state)
         self._store.set(f"{MODERN.screen}/Screen", "array", screen.to_rgb565())
 
-    def close(self) -> None:
-        """Complete the file. Raises InvalidArgumentError without a processor or without memory (rule 11)."""
+    def _complete(self) -> None:
         if not self._processors or not self._ranges:
             raise InvalidArgumentError("a saved state needs at least one processor and one range of memory")
         ordered = [self._processors[index] for index in sorted(self._processors)]
@@ -134,8 +142,7 @@ class SavedStateWriter(CompletesOnExit):
         self._store.set(MODERN.partition_state, "array", blob)
         self._store.close()
 
-    def abort(self) -> None:
-        """Give up: remove what has been written."""
+    def _discard(self) -> None:
         self._store.abort()
 
     def _add_block(self, offset: int, size: int, read: ReadMemory, zeros: _ZeroRuns) -> None:
@@ -150,6 +157,14 @@ class SavedStateWriter(CompletesOnExit):
             block[at : at + len(data)] = data
         packed = codec.active().encode_block(bytes(block))
         self._store.set(path, "array", packed if len(packed) < layout.BLOCK else bytes(block))
+
+
+def _check_inputs(os_ids: Mapping[int, int], cpuid: Sequence[CpuidLeaf]) -> None:
+    if any(not 0 <= vtl < 16 or not 0 <= number < 1 << 64 for vtl, number in os_ids.items()):
+        raise InvalidArgumentError("guest OS ids are numbers of 64 bits for VTLs 0 to 15")
+    room = (layout.CPUID_CHUNK_SIZE - layout.CPUID_HEADER.size) // layout.CPUID_LEAF.size
+    if len(cpuid) > room or any(not 0 <= number < 1 << 32 for leaf in cpuid for number in leaf):
+        raise InvalidArgumentError(f"CPUID leaves are at most {room}, of six numbers of 32 bits each")
 
 
 class _ZeroRuns:
