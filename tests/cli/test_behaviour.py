@@ -182,3 +182,49 @@ def test_python_twin_gives_the_same(tmp_path: Path) -> None:
         ["info", str(path)],
     ):
         assert vmrs(*arguments, VMSAVEDSTATE_KERNEL="python").out == vmrs(*arguments).out
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX")
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_only_regular_files_are_ever_replaced(tmp_path: Path, force: list[str]) -> None:
+    """A device node named by --out must survive, also for root and with --force; a FIFO stands for it here."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    before = fifo.stat()
+    answer = vmrs("screen", SAMPLE, "--out", fifo, *force)
+    assert answer.code == 1
+    assert "not a regular file" in answer.err
+    assert fifo.stat() == before
+    assert vmrs("screen", SAMPLE, "--out", tmp_path, *force).code == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX links")
+def test_what_a_link_leads_to_is_replaced(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    assert vmrs("screen", SAMPLE, "--out", link).code == 1
+    assert vmrs("screen", SAMPLE, "--out", link, "--force").code == 0
+    assert link.is_symlink()
+    assert target.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX shells")
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 1), ("2>&- >/dev/null", 0), ("<&-", 0), (">&- 2>&-", 1)])
+def test_closed_standard_streams(closed: str, code: int) -> None:
+    """Whoever closed them: no traceback, and evidence never gets their descriptors."""
+    line = f"{sys.executable} -m vmsavedstate info {SAMPLE} {closed}"
+    run = subprocess.run(["/bin/sh", "-c", line], capture_output=True, check=False)
+    assert run.returncode == code
+    assert b"Traceback" not in run.stderr
+    assert b"should not" not in run.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
+def test_verify_tells_its_verdict_even_if_nobody_listens(tmp_path: Path) -> None:
+    path = write_state(tmp_path / "x.vmrs", properties=0x0900)
+    command = [sys.executable, "-m", "vmsavedstate", "verify", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait() == 1

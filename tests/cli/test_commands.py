@@ -354,3 +354,81 @@ def test_json_of_the_whole_tree_is_readable_for_any_name(tmp_path: Path) -> None
     assert "\x1b" not in vmrs("keys", path).text, "names out of evidence must not steer the terminal"
     assert vmrs("keys", path, "--json").json["keys"][0]["path"] == "/\udcff\x1b[31m"
     assert BLOCK == 1 << 20
+
+
+def test_fills_are_told(damaged: Path) -> None:
+    answer = vmrs("read", damaged, "--gpa", "0", "--size", "3MiB", "--fill", "0xCC")
+    assert len(answer.out) == 3 << 20
+    assert answer.code == 1, "damage was filled, not only a hole"
+    assert "(damaged)" in answer.err
+    assert "filled 0x200000 to 0x2fffff (hole)" in answer.err
+    only_hole = vmrs("read", SAMPLE, "--gpa", "0x9f000", "--size", "0x2000", "--fill", "0")
+    assert only_hole.code == 0
+    assert only_hole.err == "vmrs: filled 0xa0000 to 0xa0fff (hole)\n"
+
+
+def test_strict_reads_fill_no_damage(damaged: Path) -> None:
+    target = damaged.parent / "o"
+    answer = vmrs("read", damaged, "--strict", "--gpa", "1MiB", "--size", "1MiB", "--fill", "0", "--out", target)
+    assert answer.code == 1
+    assert "is damaged" in answer.err
+    assert not target.exists()
+
+
+def test_verify_names_the_guest_memory_that_is_lost(damaged: Path) -> None:
+    assert "to 0x1fffff cannot be read (damaged)" in vmrs("verify", damaged).text
+    (gap,) = vmrs("verify", damaged, "--json").json["unreadable"]
+    assert int(gap["start"], 16) + gap["size"] == 2 << 20
+    assert gap["reason"] == "damaged"
+
+
+def test_other_commands_say_that_there_are_findings(tmp_path: Path) -> None:
+    path = write_state(tmp_path / "x.vmrs", properties=0x0900)
+    for command in (["regs"], ["chunks"], ["read", "--gpa", "0", "--size", "1"]):
+        assert "1 damage, 0 note: `vmrs verify` lists them" in vmrs(command[0], path, *command[1:]).err
+    assert vmrs("info", path).err == ""
+
+
+def test_verify_looks_at_every_value(tmp_path: Path) -> None:
+    path = write_state(tmp_path / "x.vmrs")
+    assert vmrs("verify", path).code == 0
+    raw = key_entry(INT, "x", bytes(8))
+    container = Container([key_table(1, [raw, key_entry(6, "odd", b"\3\0\0\0abc", sequence=2)])])
+    answer = vmrs("verify", container.write(tmp_path / "y.vmcx"))
+    assert answer.code == 1
+    assert "string of odd size" in answer.text
+
+
+def test_same_named_siblings(tmp_path: Path) -> None:
+    first = key_entry(9, "d", bytes(12), sequence=1)
+    children = [
+        key_entry(INT, "n", bytes([number]) + bytes(7), parent=(1, at))
+        for number, at in ((1, 10), (2, 10 + len(first)))
+    ]
+    path = Container([key_table(1, [first, key_entry(9, "d", bytes(12), sequence=2), *children])]).write(
+        tmp_path / "x.vmcx"
+    )
+    text = vmrs("keys", path, "/d/n").text
+    assert "/d[1]/n" in text
+    assert "/d[2]/n" in text
+    assert vmrs("keys", path, "/d[2]/n").text == "2\n"
+    refused = vmrs("keys", path, "/d/n", "--raw")
+    assert refused.code == 2
+    assert "2 keys have this path" in refused.err
+    assert vmrs("keys", path, "/d[1]/n", "--raw").out == b"\1" + bytes(7)
+    assert [item["unique_path"] for item in vmrs("keys", path, "--json").json["keys"]] == [
+        "/d[1]",
+        "/d[1]/n",
+        "/d[2]",
+        "/d[2]/n",
+    ]
+
+
+def test_real_mode_shows_where_the_code_is(tmp_path: Path) -> None:
+    row = vp_indices([0]) + vp(0) + general(*[0] * 16, 0x5BA9)
+    segments = b"".join((0xF0000 if n == 1 else 0).to_bytes(8, "little") + b"\xff\xff\0\0" + (0xF000).to_bytes(2, "little")
+                        + b"\x9b\0" for n in range(8)) + bytes(16)  # fmt: skip
+    from support.partition import chunk
+
+    path = write_state(tmp_path / "x.vmrs", blob=envelope(prolog() + row + chunk(0x30009000, segments) + epilog()))
+    assert "f000:5ba9 (0xf5ba9)" in vmrs("info", path).text

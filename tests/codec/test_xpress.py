@@ -125,8 +125,11 @@ def _outcome(decode: Callable[[bytes, int], bytes], data: bytes, size: int) -> t
 
 
 @pytest.mark.skipif(not kernel_is_built(), reason="the compiled kernel is not built")
-@given(st.binary(max_size=300), st.integers(0, 5000))
-@settings(max_examples=1500)
+@given(
+    st.binary(max_size=300) | st.lists(st.sampled_from([0, 255, 7, 15, 64, 128, 1]), max_size=40).map(bytes),
+    st.integers(0, 5000),
+)
+@settings(max_examples=2500)
 def test_twins_agree_on_anything(data: bytes, size: int) -> None:
     """Same output, or the same error at the same place; never a crash, a hang or an over-read."""
     assert _outcome(select("rust").xpress_decode, data, size) == _outcome(select("python").xpress_decode, data, size)

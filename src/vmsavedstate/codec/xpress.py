@@ -66,7 +66,7 @@ def decode(data: bytes, size: int) -> bytes:
         pass  # the input ended inside a match
     except CodecError as error:
         if len(out) < size:
-            raise CodecError(error.message, position=position, produced=len(out)) from None
+            raise CodecError(error.message, position=error.position or position, produced=len(out)) from None
     if len(out) < size:
         raise CodecError(
             f"the compressed data ends after {len(out):#x} of {size:#x} bytes", position=end, produced=len(out)
@@ -95,7 +95,7 @@ def _long_length(data: bytes, position: int, nibble_at: int) -> tuple[int, int, 
         length = data[position] | data[position + 1] << 8 | data[position + 2] << 16 | data[position + 3] << 24
         position += 4
     if length < 15 + _MAX_SHORT:
-        raise CodecError(f"match length {length:#x} in its long form")
+        raise CodecError(f"match length {length:#x} in its long form", position=position)
     return length, position, nibble_at
 
 
