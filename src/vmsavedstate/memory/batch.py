@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidArgumentError
-from ..snapshot import PAGE_SIZE
-
-if TYPE_CHECKING:
-    from .physical import GuestPhysicalMemory
+from ..snapshot import PAGE_SIZE, MemoryRange, PageBacking
 
 MAX_RUN = 256  # pages per read of the backing: one block
 
 
 def read_pages(
-    memory: GuestPhysicalMemory, page_numbers: Sequence[int] | npt.NDArray[np.uint64]
+    ranges: Sequence[MemoryRange], backing: PageBacking, page_numbers: Sequence[int] | npt.NDArray[np.uint64]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """See :meth:`GuestPhysicalMemory.pages`. Sorts the pages so that neighbours in the file are read together."""
+    """See ``GuestPhysicalMemory.pages``; ``ranges`` ascend by guest page. Sorts the pages so that neighbours in the file are read together."""
     try:
         given = np.asarray(page_numbers)
         if given.size and given.dtype.kind not in "iuO":
@@ -28,15 +24,15 @@ def read_pages(
         wanted = np.ascontiguousarray(page_numbers, dtype=np.uint64).reshape(-1)
     except (OverflowError, TypeError, ValueError) as error:
         raise InvalidArgumentError("page numbers are integers from 0 to 2**64 - 1") from error
-    starts = np.array([item.start_page for item in memory.ranges], dtype=np.uint64)
-    counts = np.array([item.page_count for item in memory.ranges], dtype=np.uint64)
-    backing = np.array([item.backing_page for item in memory.ranges], dtype=np.uint64)
+    starts = np.array([item.start_page for item in ranges], dtype=np.uint64)
+    counts = np.array([item.page_count for item in ranges], dtype=np.uint64)
+    places = np.array([item.backing_page for item in ranges], dtype=np.uint64)
     index = np.searchsorted(starts, wanted, side="right") - 1
     inside = wanted - starts[index]  # before the first range index is -1 and the difference wraps: large, so masked
     mask = (index >= 0) & (inside < counts[index])
     pages = np.zeros((len(wanted), PAGE_SIZE), dtype=np.uint8)
     rows = np.flatnonzero(mask)
-    positions = (backing[index] + inside)[rows]
+    positions = (places[index] + inside)[rows]
     order = np.argsort(positions, kind="stable")
     rows, positions = rows[order], positions[order]
     # A run is a stretch of consecutive backing pages; repeats of a page are copied from its first row.
@@ -44,7 +40,7 @@ def read_pages(
     breaks = np.flatnonzero(np.diff(distinct) != 1) + 1
     for run in np.split(np.arange(len(distinct)), breaks):
         for at in range(0, len(run), MAX_RUN):
-            _read_run(memory, distinct, first_of, run[at : at + MAX_RUN], rows, pages, mask)
+            _read_run(backing, distinct, first_of, run[at : at + MAX_RUN], rows, pages, mask)
     repeats = np.setdiff1d(np.arange(len(rows)), first_of, assume_unique=True)
     source = rows[first_of[np.searchsorted(distinct, positions[repeats])]]
     pages[rows[repeats]] = pages[source]
@@ -53,7 +49,7 @@ def read_pages(
 
 
 def _read_run(
-    memory: GuestPhysicalMemory,
+    backing: PageBacking,
     distinct: npt.NDArray[np.uint64],
     first_of: npt.NDArray[np.intp],
     run: npt.NDArray[np.intp],
@@ -65,7 +61,7 @@ def _read_run(
     if not len(run):
         return
     start = int(distinct[run[0]]) * PAGE_SIZE
-    data, lost = memory.backing.read(start, len(run) * PAGE_SIZE)
+    data, lost = backing.read(start, len(run) * PAGE_SIZE)
     targets = rows[first_of[run]]
     pages[targets] = np.frombuffer(data, dtype=np.uint8).reshape(-1, PAGE_SIZE)
     for item in lost:

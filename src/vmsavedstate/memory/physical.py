@@ -166,7 +166,7 @@ class GuestPhysicalMemory:
         """
         from .batch import read_pages
 
-        return read_pages(self, page_numbers)
+        return read_pages(self.ranges, self.backing, page_numbers)
 
     def require(self, gpa: int, size: int) -> None:
         """Raise GuestMemoryError for the first hole between ``gpa`` and ``gpa + size``; reads nothing."""
