@@ -16,7 +16,10 @@ MAX_RUN = 256  # pages per read of the backing: one block
 def read_pages(
     ranges: Sequence[MemoryRange], backing: PageBacking, page_numbers: Sequence[int] | npt.NDArray[np.uint64]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """See ``GuestPhysicalMemory.pages``; ``ranges`` ascend by guest page. Sorts the pages so that neighbours in the file are read together."""
+    """See ``GuestPhysicalMemory.pages``; ``ranges`` ascend by guest page.
+
+    Sorts the pages so that neighbours in the file are read together.
+    """
     try:
         given = np.asarray(page_numbers)
         if given.size and given.dtype.kind not in "iuO":
