@@ -87,9 +87,8 @@ def main() -> None:
         code = _output_failed(error)
     with contextlib.suppress(OSError):
         sys.stderr.flush()
-    os._exit(
-        code
-    )  # everything is written and closed; freeing those keys one by one would take longer than most commands
+    # All is written and closed. To free 65,536 keys one by one would take as long as most commands.
+    os._exit(code)
 
 
 def _occupy_standard_descriptors() -> None:

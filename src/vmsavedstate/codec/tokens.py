@@ -21,11 +21,12 @@ TOKEN_FILL = 0xFFFFFFFE
 TOKEN_FILL_MANY = 0xFFFFFFFD
 TOKEN_PART = 0xFFFFFFFC
 
-PLAIN, FILL, XPRESS = 0, 1, 2
+PLAIN, FILL, XPRESS, LAST = 0, 1, 2, 3  # LAST is the END token, never a segment
 SEGMENT = struct.Struct("<IIIII")
 MORE, END, BAD = 0, 1, 2
 ScanAnswer = tuple[bytes, int, int, int, str]
 
+_INSIDE = "the block ends inside a token"
 _WORD = struct.Struct("<I")
 _PAIR = struct.Struct("<II")
 
@@ -41,71 +42,70 @@ def scan(window: bytes, base: int, position: int, produced: int, size: int, stop
     means that the walk reached ``stop`` or the end of the window; the next window begins at the position returned.
     """
     segments = bytearray()
-    limit = base + len(window)
+    limit = min(size, base + len(window))
     while produced <= stop:
         if position == size and produced == BLOCK:  # tolerated: the output is complete, only END is missing
             return bytes(segments), position, produced, END, ""
-        if position + 4 > size:
-            return bytes(segments), position, produced, BAD, f"the tokens end after {produced:#x} bytes of output"
-        if position + 4 > limit:
+        step = _step(window, base, position, produced, size, limit)
+        if step is None:
             break
-        token = _WORD.unpack_from(window, position - base)[0]
-        if token == TOKEN_END:
-            if produced != BLOCK:
-                return (
-                    bytes(segments),
-                    position,
-                    produced,
-                    BAD,
-                    f"the tokens make {produced:#x} bytes instead of 0x100000",
-                )
+        if isinstance(step, str):
+            return bytes(segments), position, produced, BAD, step
+        out_size, kind, payload, stored, position_after = step
+        if kind == LAST:
             return bytes(segments), position, produced, END, ""
-        if token == TOKEN_PART:
-            if position + 12 > min(size, limit):
-                if position + 12 > size:
-                    return bytes(segments), position, produced, BAD, "the block ends inside a token"
-                break
-            out_size, stored = _PAIR.unpack_from(window, position + 4 - base)
-            payload, kind = position + 12, PLAIN if out_size == stored else XPRESS
-            if not 0 < out_size < PAGE:
-                return bytes(segments), position, produced, BAD, f"partial page of {out_size:#x} bytes"
-            if produced % PAGE + out_size > PAGE:
-                return bytes(segments), position, produced, BAD, "partial page leaves its page"
-        else:
-            if produced % PAGE:
-                return bytes(segments), position, produced, BAD, f"token {token:#x} inside a page"
-            payload, stored, kind, out_size = position + 4, token, XPRESS, PAGE
-            if token in (TOKEN_FILL, TOKEN_FILL_MANY):
-                stored, kind = 8, FILL
-            elif token == PAGE:
-                kind = PLAIN
-            elif not 0 < token < PAGE:
-                return bytes(segments), position, produced, BAD, f"unknown token {token:#x}"
-        following = payload + stored
-        if token == TOKEN_FILL_MANY:
-            following += 4
-            if following > min(size, limit):
-                if following > size:
-                    return bytes(segments), position, produced, BAD, "the block ends inside a token"
-                break
-            pages = _WORD.unpack_from(window, payload + 8 - base)[0]
-            out_size = pages * PAGE
-            if not pages:
-                return bytes(segments), position, produced, BAD, "fill of no pages"
-        if following > size:
-            return bytes(segments), position, produced, BAD, "the block ends inside a token"
-        if produced + out_size > BLOCK:
-            return (
-                bytes(segments),
-                position,
-                produced,
-                BAD,
-                f"the tokens make more than 0x100000 bytes (token {token:#x})",
-            )
         segments += SEGMENT.pack(produced, out_size, kind, payload, stored)
         produced += out_size
-        position = following
+        position = position_after
     return bytes(segments), position, produced, MORE, ""
+
+
+def _step(
+    window: bytes, base: int, position: int, produced: int, size: int, limit: int
+) -> tuple[int, int, int, int, int] | str | None:
+    """One token: output size, kind, payload position, payload size, position after it. Or why it is bad.
+
+    None where the window ends inside it; ``limit`` is the end of the window, or of the block.
+    """
+    if position + 4 > limit:
+        return f"the tokens end after {produced:#x} bytes of output" if position + 4 > size else None
+    token = _WORD.unpack_from(window, position - base)[0]
+    if token == TOKEN_END:
+        whole = produced == BLOCK
+        return (0, LAST, position, 0, position) if whole else f"the tokens make {produced:#x} bytes instead of 0x100000"
+    if token == TOKEN_PART:
+        if position + 12 > limit:
+            return _INSIDE if position + 12 > size else None
+        out_size, stored = _PAIR.unpack_from(window, position + 4 - base)
+        payload, kind = position + 12, PLAIN if out_size == stored else XPRESS
+        if not 0 < out_size < PAGE:
+            return f"partial page of {out_size:#x} bytes"
+        if produced % PAGE + out_size > PAGE:
+            return "partial page leaves its page"
+    else:
+        if produced % PAGE:
+            return f"token {token:#x} inside a page"
+        payload, stored, kind, out_size = position + 4, token, XPRESS, PAGE
+        if token in (TOKEN_FILL, TOKEN_FILL_MANY):
+            stored, kind = 8, FILL
+        elif token == PAGE:
+            kind = PLAIN
+        elif not 0 < token < PAGE:
+            return f"unknown token {token:#x}"
+    following = payload + stored
+    if token == TOKEN_FILL_MANY:
+        following += 4
+        if following > limit:
+            return _INSIDE if following > size else None
+        pages = _WORD.unpack_from(window, payload + 8 - base)[0]
+        out_size = pages * PAGE
+        if not pages:
+            return "fill of no pages"
+    if following > size:
+        return _INSIDE
+    if produced + out_size > BLOCK:
+        return f"the tokens make more than 0x100000 bytes (token {token:#x})"
+    return out_size, kind, payload, stored, following
 
 
 def decode(data: bytes, base: int, segments: bytes, start: int, size: int) -> tuple[bytes, list[tuple[int, int, str]]]:

@@ -23,6 +23,7 @@ from .ram_metadata import read_metadata
 from .saved_screen import load_screen
 from .schema import Schema, choose_schema, numbered
 
+LAST_REJECTED_VERSION = 0x0100  # section 3
 MAX_PARTITION_STATE = 1 << 29  # 13 KiB per processor in real states; nothing is allocated by an unchecked size
 
 
@@ -43,12 +44,7 @@ def read_snapshot(
     schema = choose_schema(tree)
     blob = _partition_entry(tree, schema, files)
     version = vm_version if vm_version is not None else _vm_version(tree, log, files)
-    if version <= 0x0100:
-        raise FormatError(
-            f"VM version {version:#06x} is older than any published format",
-            file=files[0],
-            remedy="only states of VM version 5.0 (Server 2012 R2) and later can be read",
-        )
+    _refuse_old(version, files[0])
     if blob.size > MAX_PARTITION_STATE:
         raise CorruptFileError(
             f"the partition state claims {blob.size:#x} bytes", file=blob.source.path, offset=blob.offset
@@ -124,6 +120,15 @@ def _vm_version(tree: KeyTree, log: FindingLog, files: Sequence[str]) -> int:
         log.damage(files[0], None, "the VM version is outside of its 16 bits", found=hex(version))
         version &= 0xFFFF
     return version
+
+
+def _refuse_old(version: int, file: str) -> None:
+    if version <= LAST_REJECTED_VERSION:
+        raise FormatError(
+            f"VM version {version:#06x} is older than any published format",
+            file=file,
+            remedy="only states of VM version 5.0 (Server 2012 R2) and later can be read",
+        )
 
 
 def _memory_ranges(tree: KeyTree, schema: Schema, log: FindingLog, files: Sequence[str]) -> tuple[MemoryRange, ...]:
