@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import vmsavedstate
 from support import partition as p
+from support.command import vmrs
 from support.container import (
     INT,
     KEY_TABLE,
@@ -175,6 +176,14 @@ def test_block_numbers_beyond_any_memory(tmp_path: Path) -> None:
     (tmp_path / "x.vsv").write_bytes(legacy_file(state))
     with vmsavedstate.open(tmp_path / "x.bin") as opened:
         assert opened.memory.read(0, 1) == b"\0"
+
+
+def test_verify_of_an_absurd_page_count(tmp_path: Path) -> None:
+    """2**44 blocks are claimed and one is there: what is missing is one range, found in one step."""
+    path = write_state(tmp_path / "x.vmrs", ranges=[p.metadata((1 << 52) - 1)])
+    answer = vmrs("verify", path, "--json")
+    assert answer.code == 1
+    assert answer.json["unreadable"] == [{"start": "0x100000", "size": (1 << 64) - 0x101000, "reason": "missing"}]
 
 
 def test_many_ranges_over_the_same_blocks(tmp_path: Path) -> None:

@@ -150,6 +150,10 @@ class PageBacking(Protocol):
         """The same into a writable byte view."""
         ...
 
+    def next_stored(self, position: int) -> int | None:
+        """The first backing position from ``position`` on that anything is stored for; None if there is none."""
+        ...
+
     def describe(self) -> dict[str, int]:
         """Counts for people: how many blocks are stored in which way."""
         ...

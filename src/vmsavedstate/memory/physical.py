@@ -200,6 +200,12 @@ class GuestPhysicalMemory:
             done = 0
             while done < run.size:
                 position = run.position + done
+                stored = self.backing.next_stored(position)
+                absent = run.size - done if stored is None else min(stored - position, run.size - done)
+                if absent:  # in one step: the metadata of a hostile file may claim any number of pages
+                    yield MemoryGap(run.gpa + done, run.gpa + done + absent, "missing")
+                    done += absent
+                    continue
                 piece = min(GAP_PIECE - position % GAP_PIECE, run.size - done)
                 _, lost = self.backing.read(position, piece)
                 base = run.gpa - run.position

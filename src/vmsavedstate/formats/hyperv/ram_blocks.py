@@ -52,6 +52,7 @@ class RamBlocks:
         self._blocks = blocks
         self._log = log
         self._codec: codec.Codec | None = None
+        self._numbers: list[int] | None = None
         self._indexes: ByteCache[int, _Index] = ByteCache(INDEX_CACHE)
         self._pages: ByteCache[int, bytes] = ByteCache(PAGE_CACHE)
 
@@ -87,6 +88,13 @@ class RamBlocks:
                 lost.extend(bad)
             done += piece
         return lost
+
+    def next_stored(self, position: int) -> int | None:
+        """The first position from ``position`` on whose block is in the file, in whatever state; None if there is none."""
+        if self._numbers is None:
+            self._numbers = sorted(self._blocks)
+        index = bisect_left(self._numbers, position // BLOCK)
+        return max(position, self._numbers[index] * BLOCK) if index < len(self._numbers) else None
 
     def describe(self) -> dict[str, int]:
         """How many blocks are stored plain, compressed, or cannot be read (``unreadable``), and the bytes they take."""
