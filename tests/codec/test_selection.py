@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -41,7 +42,7 @@ def test_demanding_a_kernel_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("value", ["python", ""])
 def test_the_environment_decides_and_the_command_tells(value: str) -> None:
-    environment = {"PATH": "", "VMSAVEDSTATE_KERNEL": value}
+    environment = {**os.environ, "VMSAVEDSTATE_KERNEL": value}
     run = subprocess.run(
         [sys.executable, "-m", "vmsavedstate", "--version"], env=environment, capture_output=True, text=True, check=True
     )
