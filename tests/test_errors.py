@@ -288,3 +288,33 @@ def test_sizes_of_the_last_item(tmp_path: Path) -> None:
     with vmsavedstate.open(write_state(tmp_path / "x.vmrs", blob=p.envelope(stream, last_item=last))) as state:
         assert ["last item" in item.message for item in state.findings] == [True]
         assert state.processors[0].registers.rax == 9
+
+
+def test_a_truncated_file_is_called_truncated(tmp_path: Path) -> None:
+    path = write_state(tmp_path / "x.vmrs", ranges=[p.metadata(512)], blocks={0: bytes(BLOCK), 1: bytes(BLOCK)})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CorruptFileError, match=r"truncated: . of its . objects lie behind its end"):
+        vmsavedstate.open(path)
+
+
+def test_strict_batches_raise_for_lost_pages(tmp_path: Path) -> None:
+    path = write_state(tmp_path / "x.vmrs", ranges=[p.metadata(512)], blocks={0: numbered_pages(0)})
+    with vmsavedstate.open(path, strict=True) as state:
+        assert state.memory.pages([5, 0x1000])[1].tolist() == [True, False], "a hole is no damage"
+        with pytest.raises(GuestMemoryError, match="0x100000"):
+            state.memory.pages([5, 256, 300])
+
+
+def test_a_processor_without_general_registers_is_told(tmp_path: Path) -> None:
+    blob = p.envelope(p.prolog() + p.vp_indices([7]) + p.vp(7) + p.control() + p.epilog())
+    with vmsavedstate.open(write_state(tmp_path / "x.vmrs", blob=blob)) as state:
+        (finding,) = state.findings
+        assert "index 7 has no general registers" in finding.message
+
+
+def test_ranges_that_share_stored_pages(tmp_path: Path) -> None:
+    ranges = [p.metadata(256), p.metadata(128, gpa=0x1000, backing=64)]
+    with vmsavedstate.open(write_state(tmp_path / "x.vmrs", ranges=ranges)) as state:
+        assert ["same stored pages" in item.message for item in state.findings] == [True]
+        assert state.memory.size == 384 * 4096

@@ -124,7 +124,7 @@ def test_a_partial_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("script") is None, reason="needs script(1)")
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [("info", "━"), ("keys", "━"), ("screen", "▀"), ("verify", "Findings: none"),
+    [("info", "━"), ("chunks", "━"), ("screen", "▀"), ("verify", "Findings: none"),
      ("read --gpa 0x100700 --size 16", "|VMSAVEDSTATE SAM|")],
 )  # fmt: skip
 def test_on_a_terminal(arguments: str, expected: str) -> None:
@@ -228,3 +228,48 @@ def test_verify_tells_its_verdict_even_if_nobody_listens(tmp_path: Path) -> None
         assert process.stdout is not None
         process.stdout.close()
         assert process.wait() == 1
+
+
+@pytest.mark.skipif(shutil.which("script") is None, reason="needs script(1)")
+@pytest.mark.parametrize("columns", [20, 40, 60, 80])
+def test_no_number_is_cropped_on_a_narrow_terminal(columns: int) -> None:
+    command = f"{sys.executable} -m vmsavedstate chunks {SAMPLE}"
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
+    run = subprocess.run(
+        ["script", "-qec", command, "/dev/null"],
+        capture_output=True,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
+    words = run.stdout.decode().split()
+    assert {"0x100000", "0xffffff", "0xf00", "0xa0000"} <= set(words)
+
+
+def test_the_twin_of_a_pair_is_evidence_too(tmp_path: Path) -> None:
+    from support.states import legacy_pair
+
+    bin_path, vsv_path = legacy_pair(tmp_path)
+    before = bin_path.read_bytes()
+    for name, rest in (("keys", ["/savedstate/VmwpVersion"]), ("read", ["--gpa", "0", "--size", "1"])):
+        answer = vmrs(name, vsv_path, *rest, "--out", bin_path, "--force")
+        assert answer.code == 1
+        assert "never overwritten" in answer.err
+    assert bin_path.read_bytes() == before
+    other = shutil.copyfile(SAMPLE, tmp_path / "other.vmrs")
+    assert vmrs("screen", SAMPLE, "--out", other, "--force").code == 1
+    assert other.read_bytes() == SAMPLE.read_bytes()
+
+
+def test_a_dash_is_the_pipe(tmp_path: Path) -> None:
+    read = ["read", str(SAMPLE), "--gpa", "0x100700", "--size", "25"]
+    assert vmrs(*read, "--out", "-", cwd=tmp_path).out == b"VMSAVEDSTATE SAMPLE GUEST"
+    assert vmrs("keys", SAMPLE, "/savedstate/VmVersion", "--out", "-", cwd=tmp_path).out == (0x0A00).to_bytes(
+        8, "little"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_in_other_case_does_not_blame_the_file() -> None:
+    answer = vmrs("keys", SAMPLE, "/SAVEDSTATE/vmversion")
+    assert (answer.text, answer.err) == ("2560 (0xa00)\n", "")

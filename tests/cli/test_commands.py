@@ -70,7 +70,7 @@ def test_info_with_vtls(tmp_path: Path) -> None:
     assert "0 of 0, 1" in vmrs("info", path).text
     assert vmrs("regs", path, "--vtl", "1", "--json").json["processors"][0]["registers"]["rax"] == "0x2"
     refused = vmrs("regs", path, "--vtl", "2")
-    assert refused.code == 1
+    assert refused.code == 2
     assert "VTL 2 is not enabled" in refused.err
 
 

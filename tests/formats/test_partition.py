@@ -252,7 +252,7 @@ def test_damage_is_a_finding_and_the_rest_is_read(tmp_path: Path, stream: bytes,
 def test_a_longer_chunk_is_read_as_far_as_known(tmp_path: Path) -> None:
     longer = p.chunk(0x30007000, struct.pack("<6Q", 1, 2, 3, 4, 8, 5) + b"new fields")
     with opened(
-        tmp_path, p.envelope(p.prolog() + p.vp_indices([0]) + p.vp(0) + longer + p.epilog()), strict=True
+        tmp_path, p.envelope(p.prolog() + p.vp_indices([0]) + p.vp(0) + p.general(1) + longer + p.epilog()), strict=True
     ) as state:
         assert state.processors[0].registers.cr3 == 3
         assert [item.severity for item in state.findings] == [Severity.NOTE]

@@ -199,7 +199,7 @@ def test_missing_block_names_its_range(tmp_path: Path) -> None:
         state.memory.read(BLOCK - 1, 2, fill=7)  # in strict mode a fill byte stands for holes alone
     with vmsavedstate.open(path) as state:
         assert [item.severity for item in state.findings] == [Severity.DAMAGE]
-        assert "RamBlock 1 to 1" in state.findings[0].message
+        assert "RamBlock1 is missing" in state.findings[0].message
         with pytest.raises(GuestMemoryError) as caught:
             state.memory.read(BLOCK - 1, 2)
         assert (caught.value.start, caught.value.end, caught.value.reason) == (BLOCK, BLOCK + 1, "missing")

@@ -84,6 +84,10 @@ def _show_processors(state: SavedState) -> None:
             row.append(f"{vp.active_vtl} of {', '.join(map(str, vp.enabled_vtls))}")
         rows.append(row)
     show_table(f"Virtual processors: {len(state.processors)}", names, rows)
+    if any(_arm(vp) and not vp.registers.pc and not vp.registers.cpsr for vp in state.processors):
+        click.echo(
+            "  PC 0 with CPSR 0: the writer of this state probably did not save them, nor the exception level (EL)."
+        )
 
 
 def _or_dash(vp: VirtualProcessor, reader: Any) -> object:

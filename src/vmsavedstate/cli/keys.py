@@ -13,7 +13,7 @@ from ..errors import CorruptFileError, InvalidArgumentError, KeyNotFoundError
 from ..keytree import KeyEntry, KeyTree
 from ..state import open_store
 from .arguments import FILE, file_argument, json_option
-from .output import hex_lines, output_file, printable, show_json, show_table, tell_findings
+from .output import hex_lines, output_file, printable, refuse_terminal, show_json, show_table, tell_findings
 
 PREVIEW = 16  # bytes of an array shown in the list
 PIECE = 1 << 20
@@ -23,9 +23,9 @@ PIECE = 1 << 20
 @file_argument
 @click.argument("path", required=False)
 @click.option("--raw", is_flag=True, help="The bytes of the value at PATH, for a pipe.")
-@click.option("--out", type=FILE, help="Write the bytes of the value at PATH to a new file.")
+@click.option("--out", type=FILE, help="Write the bytes of the value at PATH to a new file; `-` is the pipe.")
 @click.option("--force", is_flag=True, help="Let --out replace an existing file.")
-@click.option("--strict", is_flag=True, help="Refuse a file with any finding instead of reading on.")
+@click.option("--strict", is_flag=True, help="Refuse damage and a pending replay log instead of reading on.")
 @json_option
 def command(file: str, path: str | None, raw: bool, out: str | None, force: bool, strict: bool, as_json: bool) -> None:
     """The keys of a .vmrs, .vmcx, .bin or .vsv file; with PATH, that key with all its value, or the keys below it.
@@ -37,6 +37,7 @@ def command(file: str, path: str | None, raw: bool, out: str | None, force: bool
     if as_json and (raw or out is not None):
         raise click.UsageError("--json does not go with --raw and --out")
     with open_store(file, strict=strict) as store:
+        tell_findings(store.findings)
         chosen = _choose(store, path, file)
         single = chosen[0] if len(chosen) == 1 and chosen[0].type != "node" else None
         if raw or out is not None:
@@ -49,7 +50,6 @@ def command(file: str, path: str | None, raw: bool, out: str | None, force: bool
                 show_json("keys", {"keys": [_as_json(store, item, whole=item is single) for item in entries]})
             else:
                 _show_list(entries, store)
-        tell_findings(store.findings)
 
 
 def _choose(store: KeyTree, path: str | None, file: str) -> list[KeyEntry]:
@@ -111,9 +111,14 @@ def _copy_value(store: KeyTree, entry: KeyEntry | None, chosen: list[KeyEntry], 
         names = ", ".join(store.unique_path(item) for item in chosen[:4])
         raise InvalidArgumentError(f"{len(chosen)} keys have this path; name one of them: {names}")
     if entry is None:
-        raise InvalidArgumentError("this is a node, it has no value of its own")
+        raise InvalidArgumentError(
+            "this is a node, it has no value of its own",
+            file=store.sources[0].path,
+            remedy="name a key below it",
+        )
     pieces = (entry.read(at, min(PIECE, entry.size - at)) for at in range(0, entry.size, PIECE))
-    if out is None:
+    if out is None or out == "-":
+        refuse_terminal()
         for piece in pieces:
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,9 +12,10 @@ from typing import Any
 
 import click
 
-from ..errors import ERROR_WRITE_FAULT, SourceError
+from ..errors import ERROR_WRITE_FAULT, FormatError, InvalidArgumentError, SourceError, VmSavedStateError
 from ..findings import Finding, Severity
 from ..newfile import NewFile
+from ..state import open_store
 
 Row = Sequence[object]
 
@@ -67,10 +69,10 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
     texts = [[printable(str(cell)) for cell in row] for row in rows]
     right = [all(cell[:1].isdigit() or cell == "-" for cell in column) for column in zip(*texts, strict=True)]
     click.secho(title, bold=True)
-    if sys.stdout.isatty():
-        _rich_table(columns, texts, right)
-        return
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+    if sys.stdout.isatty() and sum(widths) + 3 * len(widths) <= shutil.get_terminal_size().columns:
+        _rich_table(columns, texts, right)
+        return  # else plain lines, which the terminal wraps: no number is ever cropped, and paths can be copied
     for line in [list(columns), *texts]:
         cells = (
             f"{cell:>{width}}" if number else f"{cell:{width}}"
@@ -117,13 +119,13 @@ def tell_findings(findings: Sequence[Finding]) -> None:
 
 
 def output_file(path: str, *, evidence: Sequence[str], force: bool) -> NewFile:
-    """A new file at ``path``: never one of the ``evidence`` files, and an existing file only with ``force``.
+    """A new file at ``path``: never one of the ``evidence`` files nor any other file of Hyper-V, whatever ``force`` says.
 
     Raises SourceError.
     """
-    if any(_same_file(path, other) for other in evidence):
+    if any(_same_file(path, other) for other in evidence) or _is_evidence(path):
         raise SourceError(
-            "this is the file that is read, evidence is never overwritten",
+            "this is a file of Hyper-V, evidence is never overwritten",
             file=path,
             remedy="choose another name",
             hresult=ERROR_WRITE_FAULT,
@@ -136,6 +138,23 @@ def _same_file(path: str, other: str) -> bool:
         return os.path.samefile(path, other)
     except OSError:
         return False
+
+
+def _is_evidence(path: str) -> bool:
+    """Whether a container of Hyper-V stands at ``path``, such as the twin of the file that is read."""
+    try:
+        open_store(path).close()
+    except (SourceError, FormatError):
+        return False
+    except VmSavedStateError:  # damaged, but one all the same
+        return True
+    return True
+
+
+def refuse_terminal() -> None:
+    """Raise InvalidArgumentError where bytes would go to a terminal."""
+    if sys.stdout.isatty():
+        raise InvalidArgumentError("bytes are nothing for a terminal: name a file with --out, or use a pipe")
 
 
 class ReaderGoneError(BrokenPipeError):

@@ -12,7 +12,7 @@ from ..errors import GuestMemoryError
 from ..memory import GuestPhysicalMemory, MemoryGap
 from .app import DONE, INPUT_AT_FAULT
 from .arguments import ADDRESS, BYTE, SIZE, opened, state_arguments
-from .output import hex_lines, human_size, output_file
+from .output import hex_lines, human_size, output_file, refuse_terminal
 
 PIECE = 1 << 20
 SHOWN_GAPS = 20
@@ -23,7 +23,7 @@ SHOWN_GAPS = 20
 @click.option("--gpa", type=ADDRESS, required=True, help="Guest physical address to begin at.")
 @click.option("--size", type=SIZE, required=True, help="Number of bytes.")
 @click.option("--hex", "as_hex", is_flag=True, help="A hex dump, also in a pipe.")
-@click.option("--out", type=click.Path(), help="Write the bytes to a new file.")
+@click.option("--out", type=click.Path(), help="Write the bytes to a new file; `-` is the pipe.")
 @click.option("--force", is_flag=True, help="Let --out replace an existing file.")
 @click.option("--fill", type=BYTE, help="Byte to put where memory is missing or damaged, instead of stopping.")
 def command(
@@ -44,7 +44,7 @@ def command(
     """
     if as_hex and out is not None:
         raise click.UsageError("--hex and --out exclude each other")
-    with opened(file, companion, strict) as state, _explaining(file):
+    with opened(file, companion, strict) as state, _explaining(file, fill):
         memory = state.memory
         gaps = list(memory.gaps(gpa, size)) if fill is not None else []
         if fill is None:
@@ -57,15 +57,16 @@ def _deliver(
     pieces: Iterator[tuple[int, bytes]], evidence: Sequence[str], out: str | None, force: bool, as_hex: bool, width: int
 ) -> None:
     """The bytes into a file, a hex dump, or the pipe."""
-    if out is not None:
+    if out is not None and out != "-":
         with output_file(out, evidence=evidence, force=force) as target:
             for _, data in pieces:
                 target.write(data)
-    elif as_hex or sys.stdout.isatty():
+    elif as_hex or (out is None and sys.stdout.isatty()):
         for at, data in pieces:
             for line in hex_lines(data, at, width):
                 click.echo(line)
     else:
+        refuse_terminal()
         for _, data in pieces:
             sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -82,13 +83,19 @@ def _tell_gaps(gaps: Sequence[MemoryGap]) -> int:
 
 
 @contextmanager
-def _explaining(file: str) -> Iterator[None]:
+def _explaining(file: str, fill: int | None) -> Iterator[None]:
     """Missing memory is told with the file and in the words of this command."""
     try:
         yield
     except GuestMemoryError as error:
         error.file = error.file or file
-        error.remedy = "`vmrs chunks` shows what is saved; --fill 0 reads on with a byte of your choice instead"
+        shown = (
+            "`vmrs chunks` shows what is saved" if error.reason == "hole" else "`vmrs verify` lists what cannot be read"
+        )
+        further = (
+            "--fill 0 reads on with a byte of your choice instead" if fill is None else "--strict fills holes alone"
+        )
+        error.remedy = f"{shown}; {further}"
         raise
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..errors import InvalidArgumentError
+from ..errors import InvalidArgumentError, VtlNotEnabledError
 from ..processor import VirtualProcessor
 from ..snapshot import FpuState, RegisterValue, SegmentRegister, TableRegister
 from .arguments import VP_ID, VTL, json_option, opened, state_arguments
@@ -31,7 +31,10 @@ def command(file: str, companion: str | None, strict: bool, vp_id: int | None, v
                 f"there is no VP {vp_id}; the state has {len(state.processors)}, counted from 0", file=file
             )
         chosen = state.processors if vp_id is None else (state.processors[vp_id],)
-        views = [vp if vtl is None else vp.vtl(vtl) for vp in chosen]
+        try:
+            views = [vp if vtl is None else vp.vtl(vtl) for vp in chosen]
+        except VtlNotEnabledError as error:
+            raise InvalidArgumentError(error.message, file=file) from error
         if as_json:
             show_json("regs", {"processors": [_as_json(vp) for vp in views]})
             return
@@ -61,6 +64,9 @@ def _show(vp: VirtualProcessor) -> None:
             parts = {name: part for name, part in value._asdict().items() if name != "st"}
             click.echo(f"  {_name(f'{name:6}')} " + " ".join(f"{part} {number:x}" for part, number in parts.items()))
     _show_words([item for item in words if _is_wide(item[0])], 32)
+    if vp.unconfirmed:
+        click.echo("  nobody has confirmed the meaning of these on a real state:")
+        _show_words(list(vp.unconfirmed.items()), 16)
 
 
 def _is_wide(name: str) -> bool:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import InvalidArgumentError, ScreenError
+from ..errors import ScreenError
 from .arguments import opened, state_arguments
-from .output import output_file
+from .output import output_file, refuse_terminal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,8 +44,7 @@ def command(file: str, companion: str | None, strict: bool, out: str | None, for
             for line in draw(screen, columns, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ):
                 click.echo(line, color=True)
         elif out == "-":
-            if sys.stdout.isatty():
-                raise InvalidArgumentError("a PNG file is nothing for a terminal: name a file, or use a pipe")
+            refuse_terminal()
             sys.stdout.buffer.write(screen.to_png())
             sys.stdout.buffer.flush()
         else:

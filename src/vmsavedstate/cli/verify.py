@@ -67,11 +67,11 @@ def _check(file: str, companion: str | None) -> _Report:
 
 def _check_state(file: str, state: SavedState) -> _Report:
     _check_memory(state)
-    screen = "" if _screen(state) is None else ", the screen"
+    screen, notes = _screen(state)
     keys, bad = _check_values(state.store) if state.store is not None else (0, [])
     count = len(state.processors)
     counted = f"{count} processor{'s' * (count != 1)}, {human_size(state.memory.size)} of memory{screen}"
-    found = _ordered([*state.findings, *bad])
+    found = _ordered([*state.findings, *bad, *notes])
     damaged = any(item.severity is Severity.DAMAGE for item in found)
     gaps = (
         [gap for chunk in state.memory.chunks for gap in state.memory.gaps(chunk.start, chunk.size)] if damaged else []
@@ -97,12 +97,12 @@ def _ordered(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda item: (item.file or "", -1 if item.offset is None else item.offset))
 
 
-def _screen(state: SavedState) -> object:
-    """An unknown picture layout loses no evidence: it is no damage, and `vmrs screen` explains it."""
+def _screen(state: SavedState) -> tuple[str, list[Finding]]:
+    """The screen in words; a note where it cannot be shown: an unknown layout loses no other evidence."""
     try:
-        return state.screen
-    except ScreenError:
-        return None
+        return "" if state.screen is None else ", the screen", []
+    except ScreenError as error:
+        return "", [Finding(Severity.NOTE, error.file, error.offset, error.message)]
 
 
 def _check_memory(state: SavedState) -> None:

@@ -110,7 +110,9 @@ class ObjectTableReader:
             )
             capacity = (pages - layout.OBJECT_TABLE_HEADER.size) // layout.OBJECT_ENTRY.size
         filled = count == capacity
-        if not filled or count > room:
+        if count > room:
+            self.log.damage(self.source.path, at + 4, "object table reaches behind its end", found=count, expected=room)
+        elif not filled:
             self.log.damage(
                 self.source.path, at + 4, "object table is not filled to its size", found=count, expected=capacity
             )

@@ -40,6 +40,7 @@ class Store(KeyTree):
         self.header: Header = read_header(source, log)
         source.overlay(pending_patches(source, self.header, log))
         self.objects: ObjectDirectory = ObjectTableReader(source, _alignment(self.header), log).read()
+        self._report_truncation()
         records = KeyRecords()
         for table in self._key_tables():
             scan_table(table, source, log, records)
@@ -73,6 +74,17 @@ class Store(KeyTree):
     def __enter__(self) -> Store:
         """The store itself."""
         return self
+
+    def _report_truncation(self) -> None:
+        """Objects that reach far behind the end say more than each of their faults: the file is a part of itself."""
+        spans = [*self.objects.key_tables, *self.objects.file_objects.items(), *self.objects.tables.items()]
+        behind = [start for start, _ in spans if start >= self.source.size]
+        if behind:
+            self.log.loss(
+                self.source.path, self.source.size,
+                f"the file is truncated: {len(behind)} of its {len(spans)} objects lie behind its end",
+                found=self.source.size, expected=f"{max(start + size for start, size in spans):#x}",
+            )  # fmt: skip
 
     def _key_tables(self) -> list[KeyTable]:
         """All readable key tables; of two with one index the newer (section 2.6). No byte of the file counts twice."""

@@ -7,18 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InvalidArgumentError
+from ..errors import GuestMemoryError, InvalidArgumentError
 from ..snapshot import PAGE_SIZE, MemoryRange, PageBacking
 
 MAX_RUN = 256  # pages per read of the backing: one block
 
 
 def read_pages(
-    ranges: Sequence[MemoryRange], backing: PageBacking, page_numbers: Sequence[int] | npt.NDArray[np.uint64]
+    ranges: Sequence[MemoryRange],
+    backing: PageBacking,
+    page_numbers: Sequence[int] | npt.NDArray[np.uint64],
+    *,
+    strict: bool,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """See ``GuestPhysicalMemory.pages``; ``ranges`` ascend by guest page.
 
-    Sorts the pages so that neighbours in the file are read together.
+    Sorts the pages so that neighbours in the file are read together. ``strict`` raises for lost pages, not for holes.
     """
     try:
         given = np.asarray(page_numbers)
@@ -44,6 +48,12 @@ def read_pages(
     for run in np.split(np.arange(len(distinct)), breaks):
         for at in range(0, len(run), MAX_RUN):
             _read_run(backing, distinct, first_of, run[at : at + MAX_RUN], rows, pages, mask)
+    if strict:
+        lost = rows[first_of][~mask[rows[first_of]]]
+        if len(lost):
+            start = int(wanted[lost].min()) * PAGE_SIZE
+            message = f"{len(lost)} of the pages cannot be read, the first at guest physical address {start:#x}"
+            raise GuestMemoryError(message, start=start, end=start + PAGE_SIZE, reason="damaged")
     repeats = np.setdiff1d(np.arange(len(rows)), first_of, assume_unique=True)
     source = rows[first_of[np.searchsorted(distinct, positions[repeats])]]
     pages[rows[repeats]] = pages[source]

@@ -162,11 +162,11 @@ class GuestPhysicalMemory:
         """A batch of guest pages, in any order and with repeats.
 
         Returns an array of shape (n, 4096), uint8, and a mask of shape (n,): False where the page is in a hole,
-        missing or damaged; such rows are zero.
+        missing or damaged; such rows are zero. In strict mode missing and damaged pages raise GuestMemoryError.
         """
         from .batch import read_pages
 
-        return read_pages(self.ranges, self.backing, page_numbers)
+        return read_pages(self.ranges, self.backing, page_numbers, strict=self._strict)
 
     def require(self, gpa: int, size: int) -> None:
         """Raise GuestMemoryError for the first hole between ``gpa`` and ``gpa + size``; reads nothing."""

@@ -88,6 +88,7 @@ class _Reader:
                 remedy="the state was cut short or is damaged; `vmrs verify` lists what was found",
             )
         self._compare_vp_lists()
+        self._report_bare()
         processors = tuple(self._processor(index, self.vps[index]) for index in sorted(self.vps))
         vtls = self.partition_vtls or {vtl for record in processors for vtl in record.vtls}
         nested_ids = (ChunkId.VP_NESTED_BASE, ChunkId.VP_NESTED_CURRENT_VMCS)
@@ -256,6 +257,12 @@ class _Reader:
                 found=_indices(self.vps),
                 expected=_indices(self.listed_vps),
             )
+
+    def _report_bare(self) -> None:
+        """A processor without general registers: odd, and every tool will miss them."""
+        for index, vp in sorted(self.vps.items()):
+            if not any(ChunkId.VP_GP_REGISTERS in chunks for chunks in vp.chunks.values()):
+                self.blob.note(0, f"the processor with the index {index} has no general registers in this state")
 
     def _processor(self, index: int, vp: _VpState) -> ProcessorRecord:
         vtls = tuple(sorted(vp.vtls or {0}))

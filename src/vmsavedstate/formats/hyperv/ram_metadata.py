@@ -50,7 +50,7 @@ def _read_range(entry: KeyEntry, log: FindingLog) -> MemoryRange | None:
 
 def _disjoint(ranges: list[MemoryRange], log: FindingLog, file: str | None) -> tuple[MemoryRange, ...]:
     """Cut from every range what an earlier one covers already."""
-    covered = Coverage()
+    covered, stored = Coverage(), Coverage()
     kept: list[MemoryRange] = []
     for candidate in ranges:
         start, end = candidate.start_page, candidate.start_page + candidate.page_count
@@ -58,6 +58,12 @@ def _disjoint(ranges: list[MemoryRange], log: FindingLog, file: str | None) -> t
         if free != [(start, end)]:
             log.damage(
                 file, None, "memory ranges overlap, the first one counts",
+                found=f"{candidate.page_count:#x} pages from guest page {start:#x}",
+            )  # fmt: skip
+        kept_from, kept_to = candidate.backing_page, candidate.backing_page + candidate.page_count
+        if stored.add(kept_from, kept_to) != [(kept_from, kept_to)]:
+            log.damage(
+                file, None, "two ranges of guest memory are kept in the same stored pages",
                 found=f"{candidate.page_count:#x} pages from guest page {start:#x}",
             )  # fmt: skip
         for low, high in free:

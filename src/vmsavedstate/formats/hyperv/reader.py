@@ -82,11 +82,12 @@ def _partition_entry(tree: KeyTree, schema: Schema, files: Sequence[str]) -> Key
         return blob
     damage = [item for item in tree.findings if item.severity is Severity.DAMAGE]
     if damage:  # the saved state may have been in what is lost
+        first = next((item for item in damage if "truncated" in item.message), damage[0])
+        number = f"{len(damage)} finding{'s' * (len(damage) > 1)}"
         raise CorruptFileError(
-            f"the file is damaged ({len(damage)} findings), and what is left of it names no saved state; first: "
-            f"{damage[0].message}",
+            f"the file is damaged ({number}), and what is left of it names no saved state; {first.message}",
             file=files[0],
-            offset=damage[0].offset,
+            offset=first.offset,
             remedy="use an intact copy; `vmrs verify` lists the damage, `vmrs keys` what is left",
         )
     if "/savedstate" not in tree and "/configuration" in tree and files[0].lower().endswith(".vmcx"):
@@ -167,7 +168,9 @@ def _report_missing_blocks(
         expected = first
         for number in [*numbers[bisect_left(numbers, first) : bisect_left(numbers, end)], end]:
             if number > expected:
-                message = f"RamBlock {expected} to {number - 1} are missing, the memory in them cannot be read"
+                one = number == expected + 1
+                which = f"RamBlock{expected} is" if one else f"RamBlock{expected} to RamBlock{number - 1} are"
+                message = f"{which} missing, that memory cannot be read"
                 log.loss(file, None, message, found=f"{len(numbers)} blocks")
             expected = number + 1
 
