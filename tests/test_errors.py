@@ -318,3 +318,12 @@ def test_ranges_that_share_stored_pages(tmp_path: Path) -> None:
     with vmsavedstate.open(write_state(tmp_path / "x.vmrs", ranges=ranges)) as state:
         assert ["same stored pages" in item.message for item in state.findings] == [True]
         assert state.memory.size == 384 * 4096
+
+
+def test_gaps_are_merged_and_cut_to_what_was_asked(tmp_path: Path) -> None:
+    bad = b"\xff\xff\xff\xff"
+    path = write_state(tmp_path / "x.vmrs", ranges=[p.metadata(768)], blocks={0: numbered_pages(0), 1: bad, 2: bad})
+    with vmsavedstate.open(path) as state:
+        assert [tuple(gap) for gap in state.memory.gaps(0, 3 * BLOCK)] == [(BLOCK, 3 * BLOCK, "damaged")]
+        inside = state.memory.gaps(BLOCK + 0x2345, BLOCK)
+        assert [tuple(gap) for gap in inside] == [(BLOCK + 0x2345, 2 * BLOCK + 0x2345, "damaged")]

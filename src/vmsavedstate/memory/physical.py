@@ -208,11 +208,12 @@ class GuestPhysicalMemory:
                     continue
                 piece = min(GAP_PIECE - position % GAP_PIECE, run.size - done)
                 _, lost = self.backing.read(position, piece)
-                base = run.gpa - run.position
-                for item in lost:
-                    start, end = max(item.start, position) + base, min(item.end, position + piece) + base
+                base, at = run.gpa - run.position, position  # several pages of one read may each tell of the same loss
+                for item in sorted(lost, key=lambda item: item.start):
+                    start, end = max(item.start, at), min(item.end, position + piece)
                     if start < end:
-                        yield MemoryGap(start, end, item.reason)
+                        yield MemoryGap(start + base, end + base, item.reason)
+                        at = end
                 done += piece
 
     def raw_offset(self, gpa: int) -> int:
