@@ -230,3 +230,34 @@ def test_one_wrong_metadata_value_does_not_part_a_pair(tmp_path: Path) -> None:
     vsv_path.write_bytes(legacy_file(content))
     with pytest.raises(CompanionError, match="needs 2 memory blocks"):
         vmsavedstate.open(bin_path)
+
+
+def test_zeros_instead_of_an_epilog_are_not_walked(tmp_path: Path) -> None:
+    """Sixteen zero bytes read as an empty Prolog: 4 MiB of them would be 262,144 findings."""
+    blob = p.envelope(p.prolog() + p.vp_indices([0]) + p.vp(0) + p.general(1) + bytes(4 << 20))
+    with vmsavedstate.open(write_state(tmp_path / "x.vmrs", blob=blob)) as state:
+        assert ["second Prolog" in item.message for item in state.findings] == [True]
+        assert state.processors[0].registers.rax == 1
+
+
+def test_the_number_of_chunks_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vmsavedstate.formats.hyperv import chunks
+
+    monkeypatch.setattr(chunks, "MAX_CHUNKS", 50)
+    blob = p.envelope(p.prolog() + p.vp_indices([0]) + p.vp(0) + p.general(1) + p.chunk(0x2BADBAD0) * 100 + p.epilog())
+    with vmsavedstate.open(write_state(tmp_path / "x.vmrs", blob=blob)) as state:
+        assert len(state.chunks) == 50
+        assert any("too many chunks" in item.message for item in state.findings)
+
+
+def test_a_huge_key_of_unknown_type_is_not_searched_byte_by_byte(tmp_path: Path) -> None:
+    """Where the end of the data is not found within a page, all of the entry is the value."""
+    from vmsavedstate.hvstorage.key_table import MAX_SEARCH
+
+    content = os.urandom(100_000)
+    size = -(-(10 + 30 + len(content)) // 0x1000) * 0x1000 + 0x1000
+    small = key_entry(18, "small", content[: MAX_SEARCH - 100], slack=b"\xee" * 50, sequence=2)
+    tables = [key_table(1, [key_entry(17, "u", content)], size=size), key_table(2, [small], size=0x2000)]
+    with Store.open(Container(tables).write(tmp_path / "x.vmcx"), strict=True) as store:
+        assert store["/u"].read() == content
+        assert store["/small"].read() == content[: MAX_SEARCH - 100]

@@ -230,7 +230,7 @@ def test_the_stream_ends_at_epilog(tmp_path: Path) -> None:
         (p.vp_indices([5]) + p.vp(0) + p.general(1) + p.epilog(), "disagree"),
         (p.vp_indices([0]) + p.vp(0) + p.general(1) + p.vp(0) + p.epilog(), "second row"),
         (p.vp_indices([0]) + p.vp(0) + p.general(1) + p.general(2) + p.epilog(), "second chunk"),
-        (p.vp_indices([0]) + p.vp(0) + p.general(1) + p.chunk(0) + p.epilog(), "second Prolog"),
+        (p.vp_indices([0]) + p.vp(0) + p.general(1) + p.chunk(0) + p.epilog(), "a second Prolog"),
         (p.vp_indices([0]) + p.general(9) + p.vp(0) + p.general(1) + p.epilog(), "before any processor"),
         (p.vp_indices([0]) + p.vp(0) + p.general(1) + p.chunk(0x30007000, bytes(47)) + p.epilog(), "too short"),
         (p.vp_indices([0]) + p.vp(0) + p.general(1) + p.chunk(0x30018000, b"") + p.epilog(), "too short"),

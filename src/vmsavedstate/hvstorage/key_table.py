@@ -20,6 +20,9 @@ KEY_FREE, KEY_NODE = int(KeyType.FREE), int(KeyType.NODE)
 PREFIXED = frozenset({int(KeyType.STRING), int(KeyType.ARRAY)})
 
 
+MAX_SEARCH = 0x1000  # bytes of an entry of unknown type in which the end of its data is looked for
+
+
 class _Shape(NamedTuple):
     """What the first 12 bytes of an entry say: the same for all the blocks of guest memory in a state.
 
@@ -177,7 +180,7 @@ def _variable_size(data: bytes, kind: int, prefix_checksum: int, at: int, data_a
         return 4 + int.from_bytes(data[data_at : data_at + 4], "little")
     # An unknown type does not tell how much of the entry is data and how much slack. The checksum does.
     running = zlib.crc32(data[at + 16 : data_at], prefix_checksum)
-    for length, byte in enumerate(data[data_at : at + size]):
+    for length, byte in enumerate(data[data_at : at + min(size, MAX_SEARCH)]):
         if running == stored:
             return length
         running = zlib.crc32(bytes((byte,)), running)

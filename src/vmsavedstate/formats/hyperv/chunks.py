@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -26,6 +27,9 @@ class Blob(NamedTuple):
     def note(self, at: int, message: str, **values: object) -> None:
         """A note at byte ``at`` of the blob."""
         self.log.note(self.file, self.offset + at, f"partition state: {message}", **values)
+
+
+MAX_CHUNKS = 1 << 20  # 30 per processor and trust level in real states
 
 
 class Chunk(NamedTuple):
@@ -86,7 +90,7 @@ def _check_items(blob: Blob, header: int, total: int) -> None:
 def read_chunks(blob: Blob, start: int, end: int) -> Iterator[Chunk]:
     """The chunks up to and with Epilog; a stream that breaks off is damage, what came before it counts."""
     at = start
-    while True:
+    for count in itertools.count():
         if at + layout.CHUNK.size > end:
             blob.damage(at, "the chunk stream ends without Epilog")
             return
@@ -94,6 +98,10 @@ def read_chunks(blob: Blob, start: int, end: int) -> Iterator[Chunk]:
         data_at = at + layout.CHUNK.size
         if at == start and (number != ChunkId.PROLOG or size != layout.PROLOG_SIZE):
             raise _implausible(blob, f"its first chunk is {number:#x} of {size:#x} bytes instead of a Prolog of 0xfe0")
+        if count == MAX_CHUNKS or (number == ChunkId.PROLOG and at != start):
+            # Zeros read as one Prolog after another: a broken stream must not be walked to the end of a huge value.
+            blob.damage(at, "too many chunks, or a second Prolog: the rest is not read", found=number)
+            return
         if data_at + size > end:
             blob.damage(at, f"chunk {number:#x} leaves the blob, the rest is lost", found=size)
             return

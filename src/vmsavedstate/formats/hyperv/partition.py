@@ -141,9 +141,6 @@ class _Reader:
         return False
 
     def _prolog(self, chunk: Chunk) -> None:
-        if self.chunks:  # the reader of the stream has checked that the first chunk is a whole one
-            self.blob.damage(chunk.offset, "a second Prolog, the first one counts")
-            return
         _, summary, self.vendor = layout.PROLOG.unpack_from(chunk.data)
         if summary:
             self.blob.note(chunk.offset, "this is a summary state, it may be incomplete", found=summary)

@@ -24,7 +24,7 @@ from .saved_screen import load_screen
 from .schema import Schema, choose_schema, numbered
 
 LAST_REJECTED_VERSION = 0x0100  # section 3
-MAX_PARTITION_STATE = 1 << 29  # 13 KiB per processor in real states; nothing is allocated by an unchecked size
+MAX_PARTITION_STATE = 1 << 27  # 13 KiB per processor in real states; nothing is allocated by an unchecked size
 
 
 def read_snapshot(
