@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         InvalidArgumentError,
         KeyNotFoundError,
         NoVirtualProcessorError,
+        PageNotMapped,
+        PageTablesError,
         PartitionStateNotFoundError,
         RegisterNotAvailableError,
         ScreenError,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from .hvstorage.writer import StoreWriter
     from .keytree import KeyEntry, KeyTree
     from .memory import GuestPhysicalMemory, MemoryChunk, MemoryGap, MemoryRun
+    from .paging import Access, AddressSpace, LostTable, MappedRun, Walk, WalkStep
     from .processor import Cpuid, GuestOs, Registers, VirtualProcessor
     from .screen import Screen
     from .snapshot import CpuidLeaf, FpuState, SegmentRegister, StateChunk, TableRegister
@@ -61,6 +64,12 @@ _HOMES = {
     "MemoryChunk": "memory",
     "MemoryGap": "memory",
     "MemoryRun": "memory",
+    "Access": "paging",
+    "AddressSpace": "paging",
+    "LostTable": "paging",
+    "MappedRun": "paging",
+    "Walk": "paging",
+    "WalkStep": "paging",
     "Cpuid": "processor",
     "GuestOs": "processor",
     "Registers": "processor",
@@ -76,6 +85,8 @@ _HOMES = {
 _MODULES = ("codec", "datatypes", "errors", "hvstorage")
 
 __all__ = [
+    "Access",
+    "AddressSpace",
     "Cpuid",
     "CpuidLeaf",
     "Finding",
@@ -84,6 +95,8 @@ __all__ = [
     "GuestPhysicalMemory",
     "KeyEntry",
     "KeyTree",
+    "LostTable",
+    "MappedRun",
     "MemoryChunk",
     "MemoryGap",
     "MemoryRun",
@@ -97,6 +110,8 @@ __all__ = [
     "StateChunk",
     "TableRegister",
     "VirtualProcessor",
+    "Walk",
+    "WalkStep",
     "VmSavedStateError",
     "SourceError",
     "FormatError",
@@ -109,6 +124,8 @@ __all__ = [
     "KeyNotFoundError",
     "CodecError",
     "GuestMemoryError",
+    "PageNotMapped",
+    "PageTablesError",
     "RegisterNotAvailableError",
     "VtlNotEnabledError",
     "ScreenError",
@@ -131,7 +148,7 @@ if not TYPE_CHECKING:  # type checkers know the names by the imports above, and 
             return importlib.import_module(f".{name}", __name__)
         home = _HOMES.get(name, "errors")
         module = importlib.import_module(f".{home}", __name__)
-        if home == "errors" and not name.endswith("Error"):
+        if home == "errors" and name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(module, name)
         globals()[name] = value

@@ -17,6 +17,7 @@ ERROR_WRITE_FAULT = 0x8007001D
 PARTITION_STATE_NOT_FOUND = 0xC0370500
 GUEST_MEMORY_NOT_FOUND = 0xC0370501
 NO_VP_FOUND_IN_PARTITION_STATE = 0xC0370502
+VA_NOT_MAPPED = 0xC0370505
 INVALID_VP_STATE = 0xC0370506
 VP_VTL_NOT_ENABLED = 0xC0370509
 
@@ -165,6 +166,33 @@ class GuestMemoryError(VmSavedStateError):
         self.start = start
         self.end = end
         self.reason = reason
+
+
+class PageNotMapped(VmSavedStateError, LookupError):  # noqa: N818  # the documented name of the public API
+    """A guest virtual address is not mapped (VM_SAVED_STATE_DUMP_E_VA_NOT_MAPPED, 0xC0370505).
+
+    Attributes:
+        gva: the address.
+        level: the entry that ended the walk, ``PML5E``, ``PML4E``, ``PDPTE``, ``PDE``, ``PTE`` or ``level -1`` to
+            ``level 3`` (ARM64); None where the paging mode cannot express the address.
+        entry: its value; None where there was none to read (no such address, or a table outside of the saved memory).
+        unmapped_size: bytes from ``gva`` on that are not mapped for the same reason.
+    """
+
+    hresult = VA_NOT_MAPPED
+
+    def __init__(self, message: str, *, gva: int, level: str | None, entry: int | None, unmapped_size: int) -> None:
+        super().__init__(message)
+        self.gva = gva
+        self.level = level
+        self.entry = entry
+        self.unmapped_size = unmapped_size
+
+
+class PageTablesError(VmSavedStateError):
+    """A set of page tables is larger than the memory can hold: its entries point back into the tables."""
+
+    hresult = ERROR_FILE_CORRUPT
 
 
 class RegisterNotAvailableError(VmSavedStateError, KeyError, AttributeError):

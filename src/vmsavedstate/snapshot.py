@@ -65,6 +65,7 @@ class ProcessorRecord:
         registers: per VTL a function that decodes the registers the state holds; called at most once per view.
         unconfirmed: per VTL the same for values whose meaning only third parties have worked out.
         cpl: per VTL the privilege level the state stores beside the segments, None where it holds none.
+        long_mode: what the file says of EFER.LMA where it does not hold EFER, None where it says nothing.
     """
 
     index: int
@@ -74,6 +75,7 @@ class ProcessorRecord:
     registers: Mapping[int, Callable[[], dict[str, RegisterValue]]]
     unconfirmed: Mapping[int, Callable[[], dict[str, int]]] = field(default_factory=dict)
     cpl: Mapping[int, int | None] = field(default_factory=dict)
+    long_mode: bool | None = None
 
 
 class StateChunk(NamedTuple):

@@ -12,6 +12,7 @@ from .findings import Finding, FindingLog
 from .formats import open_snapshot, open_tree
 from .keytree import KeyTree
 from .memory import GuestPhysicalMemory
+from .paging import AddressSpaces
 from .processor import Cpuid, GuestOs, VirtualProcessor
 from .screen import Screen
 from .snapshot import Snapshot, StateChunk
@@ -51,8 +52,11 @@ class SavedState:
         self.saved_state_type = snapshot.saved_state_type
         self.writer_version = snapshot.writer_version
         self.store: KeyTree | None = snapshot.store
-        self.processors = tuple(VirtualProcessor(number, item) for number, item in enumerate(snapshot.processors))
         self.memory = GuestPhysicalMemory(snapshot.ranges, snapshot.backing, strict=snapshot.log.strict)
+        spaces = AddressSpaces(self.memory)
+        self.processors = tuple(
+            VirtualProcessor(number, item, spaces) for number, item in enumerate(snapshot.processors)
+        )
         self.enabled_vtls = snapshot.enabled_vtls
         self.processor_vendor = _VENDORS.get(snapshot.vendor, VirtualProcessorVendor.UNKNOWN)
         self.cpuid = Cpuid(snapshot.cpuid)

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import GuestMemoryError, InvalidArgumentError
+from ..errors import GuestMemoryError
 from ..snapshot import PAGE_SIZE, MemoryRange, PageBacking, Unreadable
+from .requests import MAX_ADDRESS, check_request
+from .search import Pattern, Piece, Progress, search
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-MAX_READ = 1 << 32
-MAX_ADDRESS = 1 << 64
 GAP_PIECE = 1 << 20
 
 
@@ -66,7 +66,7 @@ class GuestPhysicalMemory:
     page_size = PAGE_SIZE
 
     def __init__(self, ranges: Sequence[MemoryRange], backing: PageBacking, *, strict: bool = False) -> None:
-        self._strict = strict
+        self.strict = strict
         self.ranges = tuple(sorted(ranges, key=lambda item: item.start_page))
         self.backing = backing
         self._starts = [item.start_page * PAGE_SIZE for item in self.ranges]
@@ -115,7 +115,7 @@ class GuestPhysicalMemory:
         the same. Raises GuestMemoryError, SourceError, InvalidArgumentError (negative numbers, more than 4 GiB at
         once).
         """
-        _check_request(gpa, size, fill)
+        check_request(gpa, size, fill)
         index = bisect_right(self._starts, gpa) - 1
         if index >= 0 and gpa + size <= self._ends[index]:  # the common case: one run of memory
             data, lost = self.backing.read(self._positions[index] + gpa - self._starts[index], size)
@@ -143,7 +143,7 @@ class GuestPhysicalMemory:
         After an error the buffer's content is undefined.
         """
         view = memoryview(buffer).cast("B")
-        _check_request(gpa, len(view), fill)
+        check_request(gpa, len(view), fill)
         if fill is None:
             self.require(gpa, len(view))
         runs = list(self.runs(gpa, len(view)))
@@ -166,11 +166,11 @@ class GuestPhysicalMemory:
         """
         from .batch import read_pages
 
-        return read_pages(self.ranges, self.backing, page_numbers, strict=self._strict)
+        return read_pages(self.ranges, self.backing, page_numbers, strict=self.strict)
 
     def require(self, gpa: int, size: int) -> None:
         """Raise GuestMemoryError for the first hole between ``gpa`` and ``gpa + size``; reads nothing."""
-        _check_request(gpa, 0, None)
+        check_request(gpa, 0, None)
         for run in self.runs(gpa, size):
             if run.position is None:
                 _refuse_hole(run)
@@ -180,7 +180,7 @@ class GuestPhysicalMemory:
 
         Reads and decodes the range, of any length, in pieces of 1 MiB. Raises SourceError, InvalidArgumentError.
         """
-        _check_request(gpa, 0, None)
+        check_request(gpa, 0, None)
         pending: MemoryGap | None = None
         for found in self._single_gaps(gpa, size):
             if pending is not None and pending.end == found.start and pending.reason == found.reason:
@@ -191,6 +191,22 @@ class GuestPhysicalMemory:
             pending = found
         if pending is not None:
             yield pending
+
+    def find(
+        self, pattern: Pattern, start: int = 0, end: int = MAX_ADDRESS, *, progress: Progress | None = None
+    ) -> Iterator[int]:
+        """The guest physical addresses of ``pattern`` between ``start`` and ``end`` (excluded), ascending.
+
+        ``pattern`` is bytes, whose matches may overlap, or a compiled regular expression of bytes, whose matches do not;
+        of one longer than 64 KiB the end may be missed. Matches lie across pages and blocks, never across holes.
+        ``progress`` is called with the bytes searched so far. Missing and damaged memory is not searched, and is among the
+        findings; in strict mode it raises GuestMemoryError. Raises InvalidArgumentError for a pattern that is empty or
+        could match nothing.
+        """
+        check_request(start, 0, None)
+        runs = self.runs(start, max(0, min(end, MAX_ADDRESS) - start))
+        pieces = (Piece(run.gpa, run.size, run.position) for run in runs if run.position is not None)
+        return search(self.backing, pieces, pattern, progress, strict=self.strict)
 
     def _single_gaps(self, gpa: int, size: int) -> Iterator[MemoryGap]:
         for run in self.runs(gpa, size):
@@ -218,7 +234,7 @@ class GuestPhysicalMemory:
 
     def raw_offset(self, gpa: int) -> int:
         """Offset of ``gpa`` in the flat stream of saved memory, bytes. Raises GuestMemoryError for a hole."""
-        _check_request(gpa, 0, None)
+        check_request(gpa, 0, None)
         index = bisect_right(self._starts, gpa) - 1
         if index < 0 or gpa >= self._ends[index]:
             self.require(gpa, 1)
@@ -229,7 +245,7 @@ class GuestPhysicalMemory:
 
         Short only at the end of the stream, empty behind it. Raises GuestMemoryError for missing or damaged blocks.
         """
-        _check_request(offset, size, None)
+        check_request(offset, size, None)
         size = min(size, self.size - offset)
         if size <= 0:
             return b""
@@ -251,7 +267,7 @@ class GuestPhysicalMemory:
             end = min(item.end, run.position + run.size) - run.position
             if start >= end:
                 continue
-            if fill is None or self._strict:
+            if fill is None or self.strict:
                 low, high = run.gpa + start, run.gpa + end
                 raise GuestMemoryError(
                     f"guest physical addresses {low:#x} to {high - 1:#x} cannot be read: {item.message}",
@@ -271,14 +287,3 @@ def _refuse_hole(run: MemoryRun) -> None:
         end=end,
         reason="hole",
     )
-
-
-def _check_request(address: int, size: int, fill: int | None) -> None:
-    if address < 0 or size < 0:
-        raise InvalidArgumentError(f"address {address:#x} and size {size:#x} must not be negative")
-    if address + size > MAX_ADDRESS:
-        raise InvalidArgumentError(f"{size:#x} bytes from {address:#x} leave the address space of 64 bits")
-    if size > MAX_READ:
-        raise InvalidArgumentError(f"{size:#x} bytes are more than one read delivers", remedy="read in pieces of 4 GiB")
-    if fill is not None and not 0 <= fill <= 255:
-        raise InvalidArgumentError(f"the fill byte {fill} is not between 0 and 255")

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ..datatypes.enums import PagingMode, VirtualProcessorArch
-from ..errors import RegisterNotAvailableError, VtlNotEnabledError
+from ..errors import InvalidArgumentError, RegisterNotAvailableError, VtlNotEnabledError
+from ..memory import MAX_ADDRESS, MemoryGap, Pattern
+from ..paging import AddressSpace, AddressSpaces, Walk
+from ..paging.selection import SEGMENT_LONG, is_long_mode, paging_levels, paging_mode, select
 from ..snapshot import ProcessorRecord, SegmentRegister
 from .registers import Registers
 
-CR0_PG = 1 << 31
-CR4_PAE = 1 << 5
-CR4_LA57 = 1 << 12
-EFER_LMA = 1 << 10
-SEGMENT_LONG = 1 << 13
-SCTLR_M = 1
-_X86_LEVELS = {PagingMode.NON_PAGED: 0, PagingMode.X86_32BIT: 2, PagingMode.PAE: 3}
-_TG0_SHIFTS = {0: 12, 1: 16, 2: 14}  # TCR_EL1.TG0: 4, 64, 16 KiB granule
-_TG1_SHIFTS = {2: 12, 3: 16, 1: 14}  # TCR_EL1.TG1, which counts differently
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ..paging import LostTable, MappedRun
+
+_FAMILIES = {
+    VirtualProcessorArch.X86: "x86",
+    VirtualProcessorArch.X64: "x86",
+    VirtualProcessorArch.ARMV8: "arm64",
+}
 
 
 class VirtualProcessor:
@@ -31,15 +38,16 @@ class VirtualProcessor:
         viewed_vtl: the VTL this view speaks for; ``vtl(n)`` gives another view.
     """
 
-    def __init__(self, number: int, record: ProcessorRecord, vtl: int | None = None) -> None:
+    def __init__(self, number: int, record: ProcessorRecord, spaces: AddressSpaces, vtl: int | None = None) -> None:
         self.id = number
         self.index = record.index
         self.active_vtl = record.active_vtl
         self.enabled_vtls = record.vtls
         self.viewed_vtl = record.active_vtl if vtl is None else vtl
         self._record = record
-        owner = f"VP {number}" + (f" VTL {self.viewed_vtl}" if record.vtls != (0,) else "")
-        self.registers = Registers(record.registers[self.viewed_vtl], owner)
+        self._spaces = spaces
+        self._owner = f"VP {number}" + (f" VTL {self.viewed_vtl}" if record.vtls != (0,) else "")
+        self.registers = Registers(record.registers[self.viewed_vtl], self._owner)
 
     def __repr__(self) -> str:
         """Number, architecture and paging mode."""
@@ -50,7 +58,7 @@ class VirtualProcessor:
         if number not in self.enabled_vtls:
             enabled = ", ".join(map(str, self.enabled_vtls))
             raise VtlNotEnabledError(f"VTL {number} is not enabled on VP {self.id} (enabled: {enabled})")
-        return VirtualProcessor(self.id, self._record, number)
+        return VirtualProcessor(self.id, self._record, self._spaces, number)
 
     @property
     def unconfirmed(self) -> Mapping[str, int]:
@@ -72,8 +80,8 @@ class VirtualProcessor:
             return VirtualProcessorArch.ARMV8
         cs = self.registers["cs"]
         assert isinstance(cs, SegmentRegister)
-        long_mode = self.registers.integer("efer") & EFER_LMA and cs.attributes & SEGMENT_LONG
-        return VirtualProcessorArch.X64 if long_mode else VirtualProcessorArch.X86
+        long_mode = is_long_mode(self.registers, self._owner, self._record.long_mode)
+        return VirtualProcessorArch.X64 if long_mode and cs.attributes & SEGMENT_LONG else VirtualProcessorArch.X86
 
     @property
     def paging_mode(self) -> PagingMode:
@@ -82,14 +90,7 @@ class VirtualProcessor:
         Microsoft's provider ignores CR0.PG (API specification, section 11); this property does not. Raises
         RegisterNotAvailableError where a control register is not saved.
         """
-        integer = self.registers.integer
-        if self._record.family == "arm64":
-            return PagingMode.ARMV8 if integer("sctlr_el1") & SCTLR_M else PagingMode.NON_PAGED
-        if not integer("cr0") & CR0_PG:
-            return PagingMode.NON_PAGED
-        if integer("efer") & EFER_LMA:
-            return PagingMode.LONG
-        return PagingMode.PAE if integer("cr4") & CR4_PAE else PagingMode.X86_32BIT
+        return paging_mode(self._record.family, self.registers, self._owner, self._record.long_mode)
 
     @property
     def paging_levels(self) -> int:
@@ -97,12 +98,7 @@ class VirtualProcessor:
 
         On ARM64 the number for the larger of the two address ranges in use (TCR_EL1).
         """
-        mode = self.paging_mode
-        if mode == PagingMode.LONG:
-            return 5 if self.registers.integer("cr4") & CR4_LA57 else 4
-        if mode == PagingMode.ARMV8:
-            return _arm64_levels(self.registers.integer("tcr_el1"))
-        return _X86_LEVELS[mode]
+        return paging_levels(self._record.family, self.registers, self._owner, self._record.long_mode)
 
     @property
     def cpl(self) -> int:
@@ -117,15 +113,83 @@ class VirtualProcessor:
             raise RegisterNotAvailableError(f"the saved state holds no privilege level for VP {self.id}")
         return level
 
+    def address_space(
+        self,
+        *,
+        architecture: VirtualProcessorArch | None = None,
+        paging_mode: PagingMode | None = None,
+        root: int | None = None,
+        ignore_pg: bool = False,
+    ) -> AddressSpace:
+        """Guest virtual memory as this processor sees it, or as it would with something else forced.
 
-def _arm64_levels(tcr: int) -> int:
-    """Table levels of the larger range: (virtual address bits - page bits) / (page bits - 3), rounded up."""
-    levels = 0
-    for size, disabled, granule, shifts in (
-        (tcr & 0x3F, tcr >> 7 & 1, tcr >> 14 & 3, _TG0_SHIFTS),
-        (tcr >> 16 & 0x3F, tcr >> 23 & 1, tcr >> 30 & 3, _TG1_SHIFTS),
-    ):
-        shift = shifts.get(granule, 12)
-        if not disabled:
-            levels = max(levels, -(-(64 - size - shift) // (shift - 3)))
-    return levels
+        Nothing forced: as the processor takes its registers; ``translate``, ``read`` and the others below speak of that.
+        Forcing changes nothing in the saved state. ``vtl(n)`` gives the address spaces of another VTL.
+
+        Arguments:
+            architecture: take the registers as those of this instruction set; X86 and X64 use the same tables.
+            paging_mode: walk tables of this mode. LONG has five levels where CR4.LA57 is set.
+            root: page-table root instead of CR3 (in its format), on ARM64 instead of TTBR0_EL1: another process.
+            ignore_pg: walk the tables although CR0.PG is 0, as Microsoft's provider does.
+
+        Raises RegisterNotAvailableError, which names the registers that are missing, and InvalidArgumentError.
+        """
+        family = self._record.family if architecture is None else _FAMILIES.get(architecture)
+        if family is None:
+            raise InvalidArgumentError(f"{architecture!r} is no architecture to translate for")
+        layout = select(
+            family, self.registers, self._owner,
+            long_mode=self._record.long_mode, mode=paging_mode, root=root, ignore_pg=ignore_pg,
+        )  # fmt: skip
+        return self._spaces.get(layout)
+
+    @cached_property
+    def _space(self) -> AddressSpace:
+        return self.address_space()
+
+    def translate(self, gva: int) -> int:
+        """The guest physical address of ``gva``: :meth:`AddressSpace.translate`. Raises PageNotMapped, GuestMemoryError."""
+        return self._space.translate(gva)
+
+    def walk(self, gva: int) -> Walk:
+        """Every step of the translation of ``gva``: :meth:`AddressSpace.walk`. Raises GuestMemoryError."""
+        return self._space.walk(gva)
+
+    def translate_many(
+        self, gvas: Sequence[int] | npt.NDArray[np.uint64]
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
+        """An array of addresses at once, with a mask: :meth:`AddressSpace.translate_many`."""
+        return self._space.translate_many(gvas)
+
+    def mappings(
+        self, start: int = 0, end: int = MAX_ADDRESS, *, lost: Callable[[LostTable], object] | None = None
+    ) -> Iterator[MappedRun]:
+        """All that is mapped, as maximal runs: :meth:`AddressSpace.mappings`. Raises GuestMemoryError, PageTablesError."""
+        return self._space.mappings(start, end, lost=lost)
+
+    def reverse(self, gpa: int, start: int = 0, end: int = MAX_ADDRESS) -> Iterator[int]:
+        """The virtual addresses of a physical address: :meth:`AddressSpace.reverse`."""
+        return self._space.reverse(gpa, start, end)
+
+    def read(self, gva: int, size: int, *, fill: int | None = None) -> bytes:
+        """``size`` bytes of virtual memory: :meth:`AddressSpace.read`. Raises PageNotMapped, GuestMemoryError."""
+        return self._space.read(gva, size, fill=fill)
+
+    def read_into(self, gva: int, buffer: bytearray | memoryview, *, fill: int | None = None) -> None:
+        """Virtual memory into a writable buffer: :meth:`AddressSpace.read_into`. Raises as :meth:`read`."""
+        self._space.read_into(gva, buffer, fill=fill)
+
+    def gaps(self, gva: int, size: int) -> Iterator[MemoryGap]:
+        """What of a range cannot be read, and why: :meth:`AddressSpace.gaps`."""
+        return self._space.gaps(gva, size)
+
+    def find(
+        self,
+        pattern: Pattern,
+        start: int = 0,
+        end: int = MAX_ADDRESS,
+        *,
+        progress: Callable[[int], object] | None = None,
+    ) -> Iterator[int]:
+        """The virtual addresses of bytes or a bytes regex: :meth:`AddressSpace.find`."""
+        return self._space.find(pattern, start, end, progress=progress)

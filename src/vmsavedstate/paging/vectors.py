@@ -1,0 +1,213 @@
+"""The walk for many addresses at once: levels one after another, each for all addresses together.
+
+Reads the same forms as :mod:`.walk`; the tests hold the two against each other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..memory import GuestPhysicalMemory
+from .forms import Denial, Field, Form, Level, Test
+from .selection import Layout, Tree
+from .walk import read_table, visits
+
+TILE_SHIFT = 21
+TILE = 1 << TILE_SHIFT
+ENTRIES = 512
+PAGE_SHIFT = 12
+
+Addresses = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
+
+_OFFSETS = np.arange(ENTRIES, dtype=np.uint64) << np.uint64(PAGE_SHIFT)
+
+
+def assemble(entries: Addresses, fields: tuple[Field, ...]) -> Addresses:
+    """The address whose parts stand in these fields of each entry."""
+    address = np.zeros_like(entries)
+    for mask, shift in fields:
+        address |= (entries & np.uint64(mask)) << np.uint64(shift)
+    return address
+
+
+def passing(entries: Addresses, test: Test) -> Mask:
+    """Which entries are of a kind."""
+    result: Mask = (entries & np.uint64(test.mask)) == np.uint64(test.value)
+    return result
+
+
+def denied(entries: Addresses, rules: tuple[Denial, ...]) -> Addresses:
+    """What each entry denies."""
+    result = np.zeros_like(entries)
+    for bit, what, when_clear in rules:
+        found = entries >> np.uint64(bit) & np.uint64(1)
+        result |= (found ^ np.uint64(when_clear)) * np.uint64(what)
+    return result
+
+
+def pages_of(form: Form, level: Level, entries: Addresses) -> tuple[Mask, Addresses]:
+    """Which entries of a level map memory, and the guest physical address of each."""
+    return _targets(form, passing(entries, level.is_page), assemble(entries, level.page))
+
+
+def tables_of(form: Form, level: Level, entries: Addresses) -> tuple[Mask, Addresses]:
+    """Which entries of a level point to a further table, and the guest physical address of each."""
+    return _targets(form, passing(entries, level.is_table), assemble(entries, level.table))
+
+
+def _targets(form: Form, mask: Mask, targets: Addresses) -> tuple[Mask, Addresses]:
+    if form.address_bits < 52:
+        mask = mask & (targets >> np.uint64(form.address_bits) == 0)
+    return mask, targets
+
+
+def entry_type(form: Form) -> np.dtype[np.unsignedinteger[npt.NBitBase]]:
+    """The type of an entry in memory."""
+    return np.dtype(f"<u{form.entry_size}")
+
+
+def follow(memory: GuestPhysicalMemory, layout: Layout, starts: Addresses) -> tuple[Addresses, Mask]:
+    """The tiles that begin at ``starts`` (n addresses), shape (n, 512), and which of them could be looked up.
+
+    An entry is a page's guest physical address plus 1, 0 where nothing is mapped. In strict mode of the memory a table
+    that cannot be read raises GuestMemoryError, else its tiles are told as not looked up.
+    """
+    tiles = np.zeros((len(starts), ENTRIES), dtype=np.uint64)
+    known = np.ones(len(starts), dtype=np.bool_)
+    addresses = _normal(layout, starts)
+    if not layout.trees:
+        tiles[:] = addresses[:, None] + _OFFSETS + np.uint64(1)
+        tiles[addresses >= np.uint64(layout.identity)] = 0
+    for tree in layout.trees:
+        live = np.flatnonzero((addresses >= np.uint64(tree.start)) & (addresses <= np.uint64(tree.end - 1)))
+        if len(live):
+            _follow_tree(memory, tree, addresses, live, tiles, known)
+    return tiles, known
+
+
+def _normal(layout: Layout, addresses: Addresses) -> Addresses:
+    """Layout.normal for many addresses."""
+    if not any(layout.ignored_top):
+        return addresses
+    upper = (addresses >> np.uint64(55) & np.uint64(1)).astype(np.bool_)
+    tag = np.uint64(0xFF << 56)
+    plain: Addresses = addresses.copy()
+    if layout.ignored_top[0]:
+        plain[~upper] &= ~tag
+    if layout.ignored_top[1]:
+        plain[upper] |= tag
+    return plain
+
+
+def _follow_tree(
+    memory: GuestPhysicalMemory, tree: Tree, addresses: Addresses, live: npt.NDArray[np.intp], tiles: Addresses,
+    known: Mask
+) -> None:  # fmt: skip
+    """Fill the tiles of the addresses number ``live``, which one tree serves."""
+    form = tree.form
+    tables = np.full(len(live), tree.root, dtype=np.uint64)
+    for level in form.levels:
+        if level.shift < TILE_SHIFT:
+            break
+        at = tables + _index(level, addresses[live]) * np.uint64(form.entry_size)
+        entries = _gather(memory, at, 1, form, live, known)[:, 0]
+        mapped, targets = pages_of(form, level, entries)
+        inside = addresses[live] & np.uint64((1 << level.shift) - 1)
+        tiles[live[mapped]] = (targets + inside)[mapped, None] + _OFFSETS + np.uint64(1)
+        further, tables = tables_of(form, level, entries)
+        further &= ~mapped
+        live, tables = live[further], tables[further]
+        if not len(live):
+            return
+    count, first = _leaf_slice(level, addresses[live])
+    entries = _gather(memory, tables + first * np.uint64(form.entry_size), count, form, live, known)
+    tiles[live] = _leaf_tiles(form, level, entries)
+
+
+def _index(level: Level, addresses: Addresses) -> Addresses:
+    index: Addresses = addresses >> np.uint64(level.shift) & np.uint64((1 << level.bits) - 1)
+    return index
+
+
+def _leaf_slice(level: Level, addresses: Addresses) -> tuple[int, Addresses]:
+    """How many entries of a last-level table one tile takes, and the first of them for each address."""
+    return min(1 << TILE_SHIFT - level.shift, 1 << level.bits), _index(level, addresses)
+
+
+def _leaf_tiles(form: Form, level: Level, entries: Addresses) -> Addresses:
+    """Rows of last-level entries as tiles; one entry of a larger granule fills several places."""
+    mapped, targets = pages_of(form, level, entries)
+    per_entry = 1 << level.shift - PAGE_SHIFT
+    pages = targets[:, :, None] + _OFFSETS[:per_entry] + np.uint64(1)
+    pages *= mapped[:, :, None]
+    flat: Addresses = pages.reshape(len(entries), -1)
+    if flat.shape[1] == ENTRIES:
+        return flat
+    return np.pad(flat, ((0, 0), (0, ENTRIES - flat.shape[1])))  # a root table smaller than a tile
+
+
+def _gather(
+    memory: GuestPhysicalMemory, at: Addresses, count: int, form: Form, live: npt.NDArray[np.intp], known: Mask
+) -> Addresses:
+    """``count`` entries from each guest physical address ``at``, none of which crosses a page; shape (n, count).
+
+    What is outside of the saved memory reads as zeros, which map nothing. What cannot be read does too, and the tile
+    is marked as not known.
+    """
+    numbers, place = np.unique(at >> np.uint64(PAGE_SHIFT), return_inverse=True)
+    pages, there = memory.pages(numbers)
+    if not there.all():
+        lost = np.array(
+            [not ok and not is_hole(memory, int(number)) for number, ok in zip(numbers, there, strict=True)]
+        )
+        known[live[lost[place.reshape(-1)]]] = False
+    words = pages.view(entry_type(form))
+    columns = ((at & np.uint64(0xFFF)) // np.uint64(form.entry_size)).astype(np.intp)[:, None] + np.arange(count)
+    entries: Addresses = words[place.reshape(-1)[:, None], columns].astype(np.uint64, copy=False)
+    return entries
+
+
+def is_hole(memory: GuestPhysicalMemory, page: int) -> bool:
+    """Whether a guest page is outside of the saved memory, and not lost."""
+    run = next(memory.runs(page << PAGE_SHIFT, 1))
+    return run.position is None
+
+
+def follow_one(memory: GuestPhysicalMemory, layout: Layout, start: int) -> Addresses:
+    """The tile that begins at ``start``, shape (1, 512); quicker than :func:`follow` for one.
+
+    Raises GuestMemoryError where a table in it cannot be read.
+    """
+    address = layout.normal(start)
+    for tree in layout.trees:
+        if tree.start <= address < tree.end:
+            return _follow_one_in(memory, tree, start, address)
+    if layout.trees or address >= layout.identity:
+        return np.zeros((1, ENTRIES), dtype=np.uint64)
+    return _straight(address)
+
+
+def _straight(gpa: int) -> Addresses:
+    """A tile whose pages follow each other in physical memory."""
+    tile: Addresses = (np.uint64(gpa + 1) + _OFFSETS).reshape(1, -1)
+    return tile
+
+
+def _follow_one_in(memory: GuestPhysicalMemory, tree: Tree, start: int, address: int) -> Addresses:
+    form = tree.form
+    upper, last = form.levels[:-1], form.levels[-1]
+    kind, target = "table", tree.root
+    for level, _, _, kind, found in visits(memory, tree, start, address, upper):
+        if found is None:
+            return np.zeros((1, ENTRIES), dtype=np.uint64)
+        target = found
+        if kind == "page":
+            return _straight(target + (address & (1 << level.shift) - 1))
+    count, first = min(1 << TILE_SHIFT - last.shift, 1 << last.bits), address >> last.shift & (1 << last.bits) - 1
+    data = read_table(memory, target + first * form.entry_size, count * form.entry_size, start, last.name)
+    if data is None:
+        return np.zeros((1, ENTRIES), dtype=np.uint64)
+    entries = np.frombuffer(data, dtype=entry_type(form)).astype(np.uint64)
+    return _leaf_tiles(form, last, entries.reshape(1, -1))
