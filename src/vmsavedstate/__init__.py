@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ._version import VERSION
 
 if TYPE_CHECKING:
-    from . import codec, datatypes, errors, hvstorage
+    from . import codec, convert, datatypes, errors, hvstorage
     from .errors import (
         CodecError,
         CompanionError,
@@ -82,7 +82,7 @@ _HOMES = {
     "StateChunk": "snapshot",
     "TableRegister": "snapshot",
 }
-_MODULES = ("codec", "datatypes", "errors", "hvstorage")
+_MODULES = ("codec", "convert", "datatypes", "errors", "hvstorage")
 
 __all__ = [
     "Access",
@@ -132,6 +132,7 @@ __all__ = [
     "InvalidArgumentError",
     "__version__",
     "codec",
+    "convert",
     "datatypes",
     "errors",
     "hvstorage",

@@ -165,20 +165,24 @@ class PageBacking(Protocol):
         ...
 
 
+GivenRegisters = Mapping[int, Mapping[str, RegisterValue]]
+"""Registers that a caller adds to a file that lacks them: processor index -> name -> value."""
+
+
 class Snapshot(NamedTuple):
-    """Everything a format knows about one saved machine."""
+    """Everything a format knows about one saved machine; None stands for what it does not tell."""
 
     format: str
     files: tuple[str, ...]
     log: FindingLog
-    vm_version: int
+    vm_version: int | None
     saved_state_type: str | None
     writer_version: str | None
     store: KeyTree | None
     processors: tuple[ProcessorRecord, ...]
     enabled_vtls: tuple[int, ...]
-    guest_os_ids: Mapping[int, int]
-    vendor: int
+    guest_os_ids: Mapping[int, int] | None
+    vendor: int | None
     cpuid: tuple[CpuidLeaf, ...]
     nested: bool
     ranges: tuple[MemoryRange, ...]

@@ -7,9 +7,9 @@ from functools import cached_property
 from types import TracebackType
 
 from .datatypes.enums import VirtualProcessorVendor
-from .errors import VtlNotEnabledError
+from .errors import RegisterNotAvailableError, VtlNotEnabledError
 from .findings import Finding, FindingLog
-from .formats import open_snapshot, open_tree
+from .formats import GivenRegisters, open_snapshot, open_tree
 from .keytree import KeyTree
 from .memory import GuestPhysicalMemory
 from .paging import AddressSpaces
@@ -18,7 +18,7 @@ from .screen import Screen
 from .snapshot import Snapshot, StateChunk
 from .source import PathArgument
 
-_VENDORS = {
+_VENDORS: dict[int, VirtualProcessorVendor] = {
     0: VirtualProcessorVendor.AMD,
     1: VirtualProcessorVendor.INTEL,
     2: VirtualProcessorVendor.HYGON,
@@ -30,9 +30,9 @@ class SavedState:
     """An open saved state; a context manager.
 
     Attributes:
-        format: ``"vmrs"`` or ``"bin+vsv"``.
+        format: ``"vmrs"``, ``"bin+vsv"`` or ``"qemu-elf"``.
         files: the files it consists of.
-        vm_version: ``(major << 8) | minor``, an int.
+        vm_version: ``(major << 8) | minor``, an int; None where the file has no such thing (a dump of QEMU).
         saved_state_type: ``"Normal"``, ``"Snapshot"``, ... or None where the state does not say.
         writer_version: version of the worker process that wrote it, or None.
         store: the key tree, or None for formats without one.
@@ -58,7 +58,8 @@ class SavedState:
             VirtualProcessor(number, item, spaces) for number, item in enumerate(snapshot.processors)
         )
         self.enabled_vtls = snapshot.enabled_vtls
-        self.processor_vendor = _VENDORS.get(snapshot.vendor, VirtualProcessorVendor.UNKNOWN)
+        vendors = {} if snapshot.vendor is None else _VENDORS
+        self.processor_vendor = vendors.get(snapshot.vendor or 0, VirtualProcessorVendor.UNKNOWN)
         self.cpuid = Cpuid(snapshot.cpuid)
         self.nested = snapshot.nested
 
@@ -86,10 +87,15 @@ class SavedState:
         return self._snapshot.load_screen()
 
     def guest_os(self, vtl: int = 0) -> GuestOs:
-        """What the guest of a VTL said about itself. Raises VtlNotEnabledError."""
+        """What the guest of a VTL said about itself.
+
+        Raises VtlNotEnabledError, and RegisterNotAvailableError where the file does not hold the guest-OS-id.
+        """
         if vtl not in self.enabled_vtls:
             enabled = ", ".join(map(str, self.enabled_vtls))
             raise VtlNotEnabledError(f"VTL {vtl} is not enabled in this partition (enabled: {enabled})")
+        if self._snapshot.guest_os_ids is None:
+            raise RegisterNotAvailableError("the file does not hold the guest-OS-id", file=self.files[0])
         return GuestOs(self._snapshot.guest_os_ids.get(vtl, 0))
 
     def storage(self) -> dict[str, int]:
@@ -120,18 +126,26 @@ class SavedState:
         self.close()
 
 
-def open(path: PathArgument, companion: PathArgument | None = None, *, strict: bool = False) -> SavedState:
-    """Open a saved state: a ``.vmrs``, or one file of a ``.bin``/``.vsv`` pair.
+def open(
+    path: PathArgument,
+    companion: PathArgument | None = None,
+    *,
+    registers: PathArgument | GivenRegisters | None = None,
+    strict: bool = False,
+) -> SavedState:
+    """Open a saved state: a ``.vmrs``, one file of a ``.bin``/``.vsv`` pair, or an ELF dump of QEMU.
 
     Arguments: ``path``, and ``companion``, the other file of the pair where it does not lie beside it under the same
-    name; ``strict`` refuses what is otherwise read on over and listed in ``findings``.
+    name; ``registers``, for a dump of QEMU, what it does not hold: a file with QEMU's ``info registers -a`` or with JSON
+    (docs/qemu.md), or {processor index: {register: value}}; what the dump holds itself stays. ``strict`` refuses what is
+    otherwise read on over and listed in ``findings``.
 
     Raises SourceError (cannot be opened), FormatError (no saved state), PartitionStateNotFoundError,
     GuestMemoryNotFoundError, NoVirtualProcessorError, EncryptedStateError, CompanionError, CorruptFileError.
     """
     log = FindingLog(strict=strict)
     with log.telling():
-        return SavedState(open_snapshot(path, companion, log))
+        return SavedState(open_snapshot(path, companion, registers, log))
 
 
 def open_store(path: PathArgument, *, strict: bool = False) -> KeyTree:

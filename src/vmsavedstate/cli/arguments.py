@@ -1,14 +1,19 @@
-"""What the commands take: files, numbers in the forms people write them, and the options they share."""
+"""What the commands take: files, numbers as people write them, whose memory is meant, and the options they share."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import click
 
+from ..datatypes import PagingMode
+from ..errors import InvalidArgumentError, VtlNotEnabledError
+from ..paging import AddressSpace
+from ..processor import VirtualProcessor
 from ..state import SavedState
 from ..state import open as open_state
 from .output import tell_findings
@@ -57,6 +62,14 @@ SIZE = Number("size")
 BYTE = Number("byte", 255, units=False)
 VP_ID = Number("id", units=False)
 VTL = Number("number", 15, units=False)
+ADDRESS_LIMIT = 1 << 64
+PAGING_MODES = {
+    "none": PagingMode.NON_PAGED,
+    "32bit": PagingMode.X86_32BIT,
+    "pae": PagingMode.PAE,
+    "long": PagingMode.LONG,
+    "armv8": PagingMode.ARMV8,
+}
 FILE = click.Path(readable=False, exists=False)  # whether it can be read is for the package to say, in its own words
 
 
@@ -65,24 +78,100 @@ def file_argument(function: Function) -> Function:
     return click.argument("file", type=FILE)(function)
 
 
+class Evidence(NamedTuple):
+    """The saved state a command is about, and how to open it, as the options of :func:`state_arguments` say."""
+
+    file: str
+    companion: str | None
+    registers: str | None
+    strict: bool
+
+
+companion_option = click.option(
+    "--companion", type=FILE, help="The other file of a .bin/.vsv pair, where it does not lie beside the first."
+)
+
+
 def state_arguments(function: Function) -> Function:
-    """The saved state and how to open it; pass them to :func:`opened`."""
-    function = click.option(
-        "--strict", is_flag=True, help="Refuse damage and a pending replay log instead of reading on."
-    )(function)
-    function = click.option(
-        "--companion", type=FILE, help="The other file of a .bin/.vsv pair, where it does not lie beside the first."
-    )(function)
-    return file_argument(function)
+    """The saved state and how to open it; the command gets them as ``evidence``, for :func:`opened`."""
+
+    @functools.wraps(function)
+    def command(
+        *arguments: Any, file: str, companion: str | None, registers: str | None, strict: bool, **others: Any
+    ) -> Any:
+        return function(*arguments, evidence=Evidence(file, companion, registers, strict), **others)
+
+    options = (
+        companion_option,
+        click.option("--registers", type=FILE, help="Registers that a QEMU dump lacks: `info registers -a`, or JSON."),
+        click.option("--strict", is_flag=True, help="Refuse damage and a pending replay log instead of reading on."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return file_argument(cast(Function, command))
+
+
+class SpaceChoice(NamedTuple):
+    """Whose virtual memory a command speaks of, as the options of :func:`space_arguments` say."""
+
+    vp_id: int
+    vtl: int | None
+    root: int | None
+    paging_mode: str | None
+
+    def processor(self, state: SavedState) -> VirtualProcessor:
+        """The processor, seen from the VTL asked for. Raises InvalidArgumentError."""
+        return chosen_processor(state, self.vp_id, self.vtl)
+
+    def space(self, state: SavedState) -> AddressSpace:
+        """Its virtual memory, with what is forced. Raises InvalidArgumentError, RegisterNotAvailableError."""
+        mode = None if self.paging_mode is None else PAGING_MODES[self.paging_mode]
+        return self.processor(state).address_space(paging_mode=mode, root=self.root)
+
+
+def chosen_processor(state: SavedState, vp_id: int, vtl: int | None) -> VirtualProcessor:
+    """The processor of an id, seen from a VTL if one is given. Raises InvalidArgumentError."""
+    if vp_id >= len(state.processors):
+        raise InvalidArgumentError(
+            f"there is no VP {vp_id}; the state has {len(state.processors)}, counted from 0", file=state.files[0]
+        )
+    vp = state.processors[vp_id]
+    try:
+        return vp if vtl is None else vp.vtl(vtl)
+    except VtlNotEnabledError as error:
+        raise InvalidArgumentError(error.message, file=state.files[0]) from error
+
+
+def space_arguments(function: Function) -> Function:
+    """The options that say whose virtual memory is meant; the command gets them as ``choice``."""
+
+    @functools.wraps(function)
+    def command(
+        *arguments: Any, vp_id: int, vtl: int | None, root: int | None, paging_mode: str | None, **others: Any
+    ) -> Any:
+        return function(*arguments, choice=SpaceChoice(vp_id, vtl, root, paging_mode), **others)
+
+    options = (
+        click.option(
+            "--vp", "vp_id", type=VP_ID, default=0, show_default=True, help="Virtual memory of this processor."
+        ),
+        click.option("--vtl", type=VTL, help="Of this virtual trust level, instead of the active one."),
+        click.option("--root", type=ADDRESS, help="Page tables from here, instead of CR3 (ARM64: TTBR0)."),
+        click.option("--paging-mode", type=click.Choice(list(PAGING_MODES)), help="Walk tables of this mode."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return cast(Function, command)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON for programs (docs/cli.md describes it).")
 
 
 @contextmanager
-def opened(file: str, companion: str | None, strict: bool, *, quiet: bool = False) -> Iterator[SavedState]:
-    """The saved state the shared arguments name; at the end, unless ``quiet``, a word on stderr if there are findings."""
-    with open_state(file, companion, strict=strict) as state:
+def opened(evidence: Evidence, *, quiet: bool = False) -> Iterator[SavedState]:
+    """The saved state; at the end, unless ``quiet``, a word on stderr if there are findings."""
+    file, companion, registers, strict = evidence
+    with open_state(file, companion, registers=registers, strict=strict) as state:
         yield state
         if not quiet:
             tell_findings(state.findings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..state import SavedState
-from .arguments import json_option, opened, state_arguments
+from .arguments import Evidence, json_option, opened, state_arguments
 from .output import human_size, show_json, show_table
 
 
@@ -15,9 +15,9 @@ from .output import human_size, show_json, show_table
     "--partition-state", is_flag=True, help="List the chunks of the partition state instead, unknown ones too."
 )
 @json_option
-def command(file: str, companion: str | None, strict: bool, partition_state: bool, as_json: bool) -> None:
+def command(evidence: Evidence, partition_state: bool, as_json: bool) -> None:
     """The map of the guest's physical memory: every run of pages the state holds."""
-    with opened(file, companion, strict) as state:
+    with opened(evidence) as state:
         if partition_state:
             _show_partition_state(state, as_json)
         else:

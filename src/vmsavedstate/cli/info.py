@@ -12,7 +12,7 @@ from ..errors import RegisterNotAvailableError, ScreenError
 from ..processor import VirtualProcessor
 from ..snapshot import SegmentRegister
 from ..state import SavedState
-from .arguments import json_option, opened, state_arguments
+from .arguments import Evidence, json_option, opened, state_arguments
 from .output import findings_json, human_size, show_fields, show_findings, show_json, show_table
 
 SHOWN_CHUNKS = 8
@@ -23,9 +23,9 @@ LONG_CODE = 0x2000  # bit 13 of the attributes
 @click.command()
 @state_arguments
 @json_option
-def command(file: str, companion: str | None, strict: bool, as_json: bool) -> None:
+def command(evidence: Evidence, as_json: bool) -> None:
     """What is in a saved state: guest, processors, memory, screen, and whether anything is wrong with the file."""
-    with opened(file, companion, strict, quiet=True) as state:
+    with opened(evidence, quiet=True) as state:
         if as_json:
             show_json("info", _as_json(state))
             return
@@ -44,17 +44,25 @@ def _fields(state: SavedState) -> Iterator[tuple[str, object]]:
         yield "File", path
     version = state.vm_version
     yield "Format", state.format
-    yield "VM version", f"{version >> 8}.{version & 0xFF} ({version:#06x})"
+    if version is not None:
+        yield "VM version", f"{version >> 8}.{version & 0xFF} ({version:#06x})"
     if state.saved_state_type is not None:
         yield "Type", state.saved_state_type
     if state.writer_version is not None:
         yield "Written by", f"worker process {state.writer_version}"
     yield "CPU", _cpu(state)
     for vtl in state.enabled_vtls:
-        yield ("Guest OS" if state.enabled_vtls == (0,) else f"Guest OS, VTL {vtl}"), state.guest_os(vtl)
+        yield ("Guest OS" if state.enabled_vtls == (0,) else f"Guest OS, VTL {vtl}"), _guest_os_text(state, vtl)
     if state.nested:
         yield "Nested", "a processor carries state of nested virtualization, which is not interpreted"
     yield "Screen", _screen_text(state)
+
+
+def _guest_os_text(state: SavedState, vtl: int) -> str:
+    try:
+        return str(state.guest_os(vtl))
+    except RegisterNotAvailableError:
+        return "not told by this kind of file"
 
 
 def _cpu(state: SavedState) -> str:
@@ -144,6 +152,9 @@ def _show_memory(state: SavedState) -> None:
     if len(chunks) > SHOWN_CHUNKS:
         click.echo(f"  and {len(chunks) - SHOWN_CHUNKS} more: see `vmrs chunks`")
     stored = state.storage()
+    if "segments" in stored:
+        click.echo(f"  Stored as {stored['segments']} segments; {human_size(stored['stored_bytes'])} in the file")
+        return
     unreadable = f", {stored['unreadable']} that cannot be read" if stored["unreadable"] else ""
     click.echo(
         f"  Stored as {stored['blocks']} blocks of 1 MiB, {stored['compressed']} compressed, {stored['plain']} plain"
@@ -180,8 +191,11 @@ def _as_json(state: SavedState) -> dict[str, Any]:
     }
 
 
-def _guest_os_json(state: SavedState, vtl: int) -> dict[str, Any]:
-    guest = state.guest_os(vtl)
+def _guest_os_json(state: SavedState, vtl: int) -> dict[str, Any] | None:
+    try:
+        guest = state.guest_os(vtl)
+    except RegisterNotAvailableError:
+        return None
     return {"raw": hex(guest.raw), "vendor": guest.vendor, "os": guest.os, "version": guest.version}
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,6 +53,37 @@ def findings_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
         }
         for item in findings
     ]
+
+
+def stream_json(kind: str, name: str, rows: Iterable[dict[str, Any]], last: Callable[[], dict[str, Any]]) -> None:
+    """One JSON object with a list that may be long, written as it comes; ``last`` gives what stands behind the list."""
+    click.echo('{\n  "schema": ' + json.dumps(f"vmrs/{kind}/1") + f',\n  "{name}": [', nl=False)
+    separator = "\n"
+    for row in rows:
+        click.echo(f"{separator}    {json.dumps(row)}", nl=False)
+        separator = ",\n"
+    click.echo("\n  ]", nl=False)
+    for key, value in last().items():
+        click.echo(f",\n  {json.dumps(key)}: {json.dumps(value)}", nl=False)
+    click.echo("\n}")
+
+
+@contextmanager
+def progress_bar(label: str, total: int) -> Iterator[Callable[[int], object]]:
+    """A function that takes the bytes done so far; it draws a bar on stderr where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(label), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
+    shared = sys.stdout.isatty()  # then lines of output go above the bar
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=shared, redirect_stderr=False
+    ) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda done: progress.update(task, completed=done)
 
 
 def show_fields(title: str, fields: Iterable[tuple[str, object]]) -> None:

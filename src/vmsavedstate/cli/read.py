@@ -1,4 +1,4 @@
-"""``vmrs read``: bytes of guest physical memory."""
+"""``vmrs read``: bytes of guest memory, by physical or virtual address."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from contextlib import contextmanager
 
 import click
 
-from ..errors import GuestMemoryError
+from ..errors import GuestMemoryError, PageNotMapped
 from ..memory import GuestPhysicalMemory, MemoryGap
+from ..paging import AddressSpace
 from .app import DONE, INPUT_AT_FAULT
-from .arguments import ADDRESS, BYTE, SIZE, opened, state_arguments
+from .arguments import ADDRESS, BYTE, SIZE, Evidence, SpaceChoice, opened, space_arguments, state_arguments
 from .output import hex_lines, human_size, output_file, refuse_terminal
 
 PIECE = 1 << 20
@@ -20,36 +21,41 @@ SHOWN_GAPS = 20
 
 @click.command()
 @state_arguments
-@click.option("--gpa", type=ADDRESS, required=True, help="Guest physical address to begin at.")
+@click.option("--gpa", type=ADDRESS, help="Guest physical address to begin at.")
+@click.option("--gva", type=ADDRESS, help="Guest virtual address to begin at.")
+@space_arguments
 @click.option("--size", type=SIZE, required=True, help="Number of bytes.")
 @click.option("--hex", "as_hex", is_flag=True, help="A hex dump, also in a pipe.")
 @click.option("--out", type=click.Path(), help="Write the bytes to a new file; `-` is the pipe.")
 @click.option("--force", is_flag=True, help="Let --out replace an existing file.")
 @click.option("--fill", type=BYTE, help="Byte to put where memory is missing or damaged, instead of stopping.")
 def command(
-    file: str,
-    companion: str | None,
-    strict: bool,
-    gpa: int,
+    evidence: Evidence,
+    gpa: int | None,
+    gva: int | None,
+    choice: SpaceChoice,
     size: int,
     as_hex: bool,
     out: str | None,
     force: bool,
     fill: int | None,
 ) -> int:
-    """Bytes of guest physical memory: a hex dump on a terminal, the bytes themselves in a pipe.
+    """Bytes of guest memory: a hex dump on a terminal, the bytes themselves in a pipe.
 
-    Memory that the state does not hold is an error, unless --fill names a byte to stand for it; then stderr tells which
-    ranges were filled, and the exit code is 1 if any of them is damage and not a hole.
+    Memory that the state does not hold, or that is not mapped, is an error, unless --fill names a byte to stand for it;
+    then stderr tells which ranges were filled, and the exit code is 1 if any of them is damage.
     """
+    if (gpa is None) == (gva is None):
+        raise click.UsageError("give one of --gpa and --gva")
     if as_hex and out is not None:
         raise click.UsageError("--hex and --out exclude each other")
-    with opened(file, companion, strict) as state, _explaining(file, fill):
-        memory = state.memory
-        gaps = list(memory.gaps(gpa, size)) if fill is not None else []
+    with opened(evidence) as state, _explaining(evidence.file, fill):
+        place: GuestPhysicalMemory | AddressSpace = state.memory if gva is None else choice.space(state)
+        start = gva if gva is not None else gpa or 0
+        gaps = list(place.gaps(start, size)) if fill is not None else []
         if fill is None:
-            memory.require(gpa, size)  # before the first byte goes out: a pipe cannot take anything back
-        _deliver(_pieces(memory, gpa, size, fill), state.files, out, force, as_hex, max(8, len(f"{gpa + size:x}")))
+            place.require(start, size)  # before the first byte goes out: a pipe cannot take anything back
+        _deliver(_pieces(place, start, size, fill), state.files, out, force, as_hex, max(8, len(f"{start + size:x}")))
         return _tell_gaps(gaps)
 
 
@@ -79,7 +85,7 @@ def _tell_gaps(gaps: Sequence[MemoryGap]) -> int:
     if len(gaps) > SHOWN_GAPS:
         total = sum(gap.end - gap.start for gap in gaps)
         click.echo(f"vmrs: and {len(gaps) - SHOWN_GAPS} more ranges, {human_size(total)} in all", err=True)
-    return INPUT_AT_FAULT if any(gap.reason != "hole" for gap in gaps) else DONE
+    return INPUT_AT_FAULT if any(gap.reason not in ("hole", "unmapped") for gap in gaps) else DONE
 
 
 @contextmanager
@@ -87,6 +93,10 @@ def _explaining(file: str, fill: int | None) -> Iterator[None]:
     """Missing memory is told with the file and in the words of this command."""
     try:
         yield
+    except PageNotMapped as error:
+        error.file = error.file or file
+        error.remedy = "`vmrs maps` shows what is mapped; --fill 0 reads on with a byte of your choice instead"
+        raise
     except GuestMemoryError as error:
         error.file = error.file or file
         shown = (
@@ -99,10 +109,12 @@ def _explaining(file: str, fill: int | None) -> Iterator[None]:
         raise
 
 
-def _pieces(memory: GuestPhysicalMemory, gpa: int, size: int, fill: int | None) -> Iterator[tuple[int, bytes]]:
+def _pieces(
+    place: GuestPhysicalMemory | AddressSpace, start: int, size: int, fill: int | None
+) -> Iterator[tuple[int, bytes]]:
     """(address, bytes) of the range, about 1 MiB at a time: cut where blocks begin, but not inside a line of a dump."""
-    end = gpa + size
-    while gpa < end:
-        piece = min(end - gpa, -(-(PIECE - gpa % PIECE) // 16) * 16)
-        yield gpa, memory.read(gpa, piece, fill=fill)
-        gpa += piece
+    end = start + size
+    while start < end:
+        piece = min(end - start, -(-(PIECE - start % PIECE) // 16) * 16)
+        yield start, place.read(start, piece, fill=fill)
+        start += piece

@@ -9,10 +9,9 @@ from typing import Any
 
 import click
 
-from ..errors import InvalidArgumentError, VtlNotEnabledError
 from ..processor import VirtualProcessor
 from ..snapshot import FpuState, RegisterValue, SegmentRegister, TableRegister
-from .arguments import VP_ID, VTL, json_option, opened, state_arguments
+from .arguments import VP_ID, VTL, Evidence, chosen_processor, json_option, opened, state_arguments
 from .output import show_json
 
 COLUMNS = 4
@@ -23,18 +22,11 @@ COLUMNS = 4
 @click.option("--vp", "vp_id", type=VP_ID, help="Only this processor (its id, 0 to n-1).")
 @click.option("--vtl", type=VTL, help="Of this virtual trust level, instead of the active one.")
 @json_option
-def command(file: str, companion: str | None, strict: bool, vp_id: int | None, vtl: int | None, as_json: bool) -> None:
+def command(evidence: Evidence, vp_id: int | None, vtl: int | None, as_json: bool) -> None:
     """Registers of the virtual processors, as the state holds them."""
-    with opened(file, companion, strict) as state:
-        if vp_id is not None and vp_id >= len(state.processors):
-            raise InvalidArgumentError(
-                f"there is no VP {vp_id}; the state has {len(state.processors)}, counted from 0", file=file
-            )
-        chosen = state.processors if vp_id is None else (state.processors[vp_id],)
-        try:
-            views = [vp if vtl is None else vp.vtl(vtl) for vp in chosen]
-        except VtlNotEnabledError as error:
-            raise InvalidArgumentError(error.message, file=file) from error
+    with opened(evidence) as state:
+        chosen = range(len(state.processors)) if vp_id is None else (vp_id,)
+        views = [chosen_processor(state, number, vtl) for number in chosen]
         if as_json:
             show_json("regs", {"processors": [_as_json(vp) for vp in views]})
             return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import ScreenError
-from .arguments import opened, state_arguments
+from .arguments import Evidence, opened, state_arguments
 from .output import output_file, refuse_terminal
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ SHADES = " ░▒▓█"
 @click.option("--out", type=click.Path(), help="Write a PNG file; `-` writes it to the pipe.")
 @click.option("--force", is_flag=True, help="Let --out replace an existing file.")
 @click.option("--width", type=click.IntRange(1, MAX_COLUMNS), help="Columns to draw in, instead of the terminal's.")
-def command(file: str, companion: str | None, strict: bool, out: str | None, force: bool, width: int | None) -> None:
+def command(evidence: Evidence, out: str | None, force: bool, width: int | None) -> None:
     """The picture the console showed when the VM was saved: drawn here, or written as a PNG file."""
-    with opened(file, companion, strict) as state:
+    with opened(evidence) as state:
         screen = state.screen
         if screen is None:
             raise ScreenError(

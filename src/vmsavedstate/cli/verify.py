@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -15,15 +14,13 @@ from ..memory import MemoryGap
 from ..state import SavedState, open_store
 from ..state import open as open_state
 from .app import DONE, INPUT_AT_FAULT
-from .arguments import FILE, file_argument, json_option
-from .output import closing_with, findings_json, human_size, printable, show_findings, show_json
+from .arguments import companion_option, file_argument, json_option
+from .output import closing_with, findings_json, human_size, printable, progress_bar, show_findings, show_json
 
 
 @click.command()
 @file_argument
-@click.option(
-    "--companion", type=FILE, help="The other file of a .bin/.vsv pair, where it does not lie beside the first."
-)
+@companion_option
 @json_option
 def command(file: str, companion: str | None, as_json: bool) -> int:
     """Check every structure and decode all memory. Exit code 1 for damage; notes alone are not damage."""
@@ -107,16 +104,8 @@ def _screen(state: SavedState) -> tuple[str, list[Finding]]:
 
 def _check_memory(state: SavedState) -> None:
     """Decode everything, with a bar on a terminal."""
-    if not sys.stderr.isatty():
-        state.check_memory()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("memory"), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("memory", total=state.storage()["blocks"] << 20)
-        state.check_memory(lambda done: progress.update(task, completed=done))
+    with progress_bar("memory", state.memory.size) as progress:
+        state.check_memory(progress)
 
 
 def _show(report: _Report) -> None:

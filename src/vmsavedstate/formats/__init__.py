@@ -10,8 +10,10 @@ from ..hvstorage.store import Store
 from ..keytree import KeyTree
 from ..legacy.reader import LegacyStore
 from ..legacy.reader import has_signature as is_legacy
-from ..snapshot import Snapshot
+from ..snapshot import GivenRegisters, Snapshot
 from ..source import PathArgument, Source
+
+__all__ = ["GivenRegisters", "open_snapshot", "open_tree"]
 
 PACKED = {
     b"\xfd7zXZ": "xz",
@@ -21,16 +23,34 @@ PACKED = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"BZh": "bzip2",
 }
+ELF = b"\x7fELF"
+OTHER_DUMPS = {
+    b"KDUMP   ": "a compressed dump of QEMU or makedumpfile: dump again as plain ELF (dump-guest-memory without -z, -l "
+    "and -s; virsh dump --memory-only --format elf)",
+    b"makedump": "a flattened dump of makedumpfile: unflatten it, and convert it to ELF",
+    b"PAGEDU64": "a Windows crash dump, which debuggers open themselves",
+    b"PAGEDUMP": "a Windows crash dump, which debuggers open themselves",
+}
 
 
-def open_snapshot(path: PathArgument, companion: PathArgument | None, log: FindingLog) -> Snapshot:
-    """Open whatever saved machine ``path`` is; ``companion`` is the other file of a pair.
+def open_snapshot(
+    path: PathArgument, companion: PathArgument | None, registers: PathArgument | GivenRegisters | None, log: FindingLog
+) -> Snapshot:
+    """Open whatever saved machine ``path`` is.
+
+    ``companion`` is the other file of a pair, ``registers`` what a dump of QEMU lacks.
 
     Raises SourceError, FormatError and what the readers of each kind raise.
     """
     source = Source(path)
     try:
         with paused_collector():
+            if source.size >= 4 and source.read(0, 4) == ELF:
+                from .qemu_elf.reader import open_elf
+
+                _refuse(source, companion, "this file is complete in itself, it has no companion")
+                return open_elf(source, registers, log)
+            _refuse(source, registers, "only dumps of QEMU take registers beside their own")
             if is_legacy(source):  # first: the other signature is looked for in a second place as well
                 from .hyperv.pair import open_pair
 
@@ -38,10 +58,7 @@ def open_snapshot(path: PathArgument, companion: PathArgument | None, log: Findi
             if is_hvstorage(source):
                 from .hyperv.vmrs import open_vmrs
 
-                if companion is not None:
-                    raise InvalidArgumentError(
-                        "this file is complete in itself, it has no companion", file=source.path, remedy="leave it out"
-                    )
+                _refuse(source, companion, "this file is complete in itself, it has no companion")
                 return open_vmrs(source, log)
         raise _unknown(source)
     except BaseException:
@@ -67,6 +84,11 @@ def open_tree(path: PathArgument, log: FindingLog) -> KeyTree:
         raise
 
 
+def _refuse(source: Source, argument: object, why: str) -> None:
+    if argument is not None:
+        raise InvalidArgumentError(why, file=source.path, remedy="leave it out")
+
+
 def _unknown(source: Source) -> FormatError:
     if source.size == 0:
         return FormatError(
@@ -75,7 +97,9 @@ def _unknown(source: Source) -> FormatError:
     first = source.read(0, min(8, source.size))
     begin = first.hex(" ")
     packed = next((name for magic, name in PACKED.items() if first.startswith(magic)), None)
-    if packed is not None:
+    if first in OTHER_DUMPS:
+        remedy = f"it is {OTHER_DUMPS[first]}"
+    elif packed is not None:
         remedy = f"it is packed with {packed}: unpack it first"
     elif source.path.lower().endswith((".bin", ".vsv")):
         remedy = (
@@ -83,5 +107,5 @@ def _unknown(source: Source) -> FormatError:
             "not the .bin that is preallocated while a VM runs"
         )
     else:
-        remedy = "name a .vmrs file, or one file of a .bin/.vsv pair, that Hyper-V wrote"
+        remedy = "name a .vmrs file or one file of a .bin/.vsv pair, that Hyper-V wrote, or an ELF dump of QEMU"
     return FormatError(f"this is not a saved state: it begins with {begin}", file=source.path, offset=0, remedy=remedy)

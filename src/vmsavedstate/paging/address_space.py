@@ -38,10 +38,14 @@ class AddressSpace:
         self._layout = layout
         self._views: dict[int, memoryview] = {}  # address >> 21 -> its tile; filled by _tiles
 
+    def __str__(self) -> str:
+        """The paging form and the roots of the tables: ``long, 4 levels, from 0x1000``."""
+        trees = dict.fromkeys(f"{tree.form.name}, from {tree.root:#x}" for tree in self._layout.trees)
+        return "; ".join(trees) or ("no tables" if self.paging_mode == PagingMode.ARMV8 else "without paging")
+
     def __repr__(self) -> str:
-        """The paging form and the roots of the tables."""
-        forms = ", ".join(f"{tree.form.name} from {tree.root:#x}" for tree in self._layout.trees)
-        return f"<AddressSpace {forms or 'without paging'}>"
+        """The same in brackets."""
+        return f"<AddressSpace {self}>"
 
     @property
     def paging_mode(self) -> PagingMode:
@@ -149,6 +153,19 @@ class AddressSpace:
                 continue
             try:
                 self._memory.read_into(gpa, target, fill=fill)
+            except GuestMemoryError as error:
+                raise _at_virtual(error, at) from error
+
+    def require(self, gva: int, size: int) -> None:
+        """Raise for the first of ``gva`` to ``gva + size`` that is not mapped or mapped to a hole; reads no memory there.
+
+        Raises PageNotMapped, GuestMemoryError.
+        """
+        check_request(gva, 0, None)
+        for at, length, gpa in self._pieces(gva, size, None):
+            assert isinstance(gpa, int)
+            try:
+                self._memory.require(gpa, length)
             except GuestMemoryError as error:
                 raise _at_virtual(error, at) from error
 

@@ -229,7 +229,8 @@ def _needed(registers: Registers, names: tuple[str, ...], owner: str) -> list[in
 
 def _missing(registers: Registers, names: tuple[str, ...], owner: str) -> RegisterNotAvailableError:
     absent = [name for name in names if not isinstance(registers.get(name), int)]
+    given = "dumps of QEMU take what they lack from --registers"
+    forced = "" if any("_el1" in name for name in absent) else "; a forced paging mode with --root needs none of them"
     return RegisterNotAvailableError(
-        f"translation needs {', '.join(absent)} of {owner}, which the saved state does not hold",
-        remedy="give the registers that are missing (--registers), or force a paging mode and a page-table root",
+        f"translation needs {', '.join(absent)} of {owner}, which the saved state does not hold", remedy=given + forced
     )

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import RegisterNotAvailableError
+from ..register_names import RegisterNames
 from ..snapshot import RegisterValue
-from .register_names import RegisterNames
 
 
 class Registers(RegisterNames, Mapping[str, RegisterValue]):

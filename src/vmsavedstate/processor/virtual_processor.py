@@ -32,6 +32,7 @@ class VirtualProcessor:
 
     Attributes:
         id: 0 to n-1, the number the dump provider's functions take.
+        family: ``"x86"`` (16, 32 and 64 bit) or ``"arm64"``.
         index: the hypervisor's number, which may be sparse.
         active_vtl: the VTL the processor was running in.
         enabled_vtls: the VTLs it has, ascending.
@@ -40,6 +41,7 @@ class VirtualProcessor:
 
     def __init__(self, number: int, record: ProcessorRecord, spaces: AddressSpaces, vtl: int | None = None) -> None:
         self.id = number
+        self.family = record.family
         self.index = record.index
         self.active_vtl = record.active_vtl
         self.enabled_vtls = record.vtls
@@ -76,7 +78,7 @@ class VirtualProcessor:
         64-bit code is X64; 16- and 32-bit code is X86, also in compatibility mode of a 64-bit system. Raises
         RegisterNotAvailableError where EFER or CS are not saved.
         """
-        if self._record.family == "arm64":
+        if self.family == "arm64":
             return VirtualProcessorArch.ARMV8
         cs = self.registers["cs"]
         assert isinstance(cs, SegmentRegister)
@@ -90,7 +92,7 @@ class VirtualProcessor:
         Microsoft's provider ignores CR0.PG (API specification, section 11); this property does not. Raises
         RegisterNotAvailableError where a control register is not saved.
         """
-        return paging_mode(self._record.family, self.registers, self._owner, self._record.long_mode)
+        return paging_mode(self.family, self.registers, self._owner, self._record.long_mode)
 
     @property
     def paging_levels(self) -> int:
@@ -98,7 +100,7 @@ class VirtualProcessor:
 
         On ARM64 the number for the larger of the two address ranges in use (TCR_EL1).
         """
-        return paging_levels(self._record.family, self.registers, self._owner, self._record.long_mode)
+        return paging_levels(self.family, self.registers, self._owner, self._record.long_mode)
 
     @property
     def cpl(self) -> int:
@@ -106,7 +108,7 @@ class VirtualProcessor:
 
         Raises RegisterNotAvailableError where the state does not hold it.
         """
-        if self._record.family == "arm64":
+        if self.family == "arm64":
             return self.registers.integer("cpsr") >> 2 & 3
         level = self._record.cpl.get(self.viewed_vtl)
         if level is None:
@@ -134,7 +136,7 @@ class VirtualProcessor:
 
         Raises RegisterNotAvailableError, which names the registers that are missing, and InvalidArgumentError.
         """
-        family = self._record.family if architecture is None else _FAMILIES.get(architecture)
+        family = self.family if architecture is None else _FAMILIES.get(architecture)
         if family is None:
             raise InvalidArgumentError(f"{architecture!r} is no architecture to translate for")
         layout = select(

@@ -92,15 +92,23 @@ def _control_page(runnable: bool) -> bytes:
     return _chunk(ChunkId.VP_VTL_CONTROL_PAGE, layout.VTL_CONTROL_PAGE.pack(bytes(24), runnable))
 
 
+def _layouts(family: str) -> tuple[tables.ChunkLayout, ...]:
+    return (*tables.X86_CHUNKS, *tables.X86_OPTIONAL_CHUNKS) if family == "x86" else tables.ARM64_CHUNKS
+
+
+def known_registers(family: str) -> frozenset[str]:
+    """The names a processor of a family may be given."""
+    extra = {"fpu", "cpl"} if family == "x86" else set()
+    return frozenset({name for item in _layouts(family) for name in item.registers} | extra)
+
+
 def _register_chunks(registers: Mapping[str, RegisterValue], family: str) -> Iterable[bytes]:
     """The chunks of one VTL: each one of which a register is given; its other registers are zero."""
     x86 = family == "x86"
-    layouts = (*tables.X86_CHUNKS, *tables.X86_OPTIONAL_CHUNKS) if x86 else tables.ARM64_CHUNKS
-    known = {name for item in layouts for name in item.registers} | ({"fpu", "cpl"} if x86 else set())
-    unknown = [name for name in registers if name not in known]
+    unknown = sorted(set(registers) - known_registers(family))
     if unknown:
         raise InvalidArgumentError(f"there are no registers {', '.join(map(repr, unknown))} on {family}")
-    for item in layouts:
+    for item in _layouts(family):
         given = [name for name in item.registers if name in registers]
         fpu = registers.get("fpu") if x86 and item.chunk == ChunkId.VP_FP_REGISTERS else None
         if not given and fpu is None:

@@ -13,7 +13,7 @@ from ...screen import Screen
 from ...snapshot import CpuidLeaf, RegisterValue
 from ...source import PathArgument
 from . import layout
-from .blob_writer import ProcessorInput, build_partition_state
+from .blob_writer import ProcessorInput, build_partition_state, known_registers
 from .ram_metadata import MAX_PAGE
 from .saved_screen import STATE as SCREEN_STATE
 from .schema import MODERN
@@ -79,6 +79,11 @@ class SavedStateWriter(CompletesOnExit):
         except BaseException:
             self._store.abort()
             raise
+
+    @property
+    def register_names(self) -> frozenset[str]:
+        """The registers that :meth:`add_processor` takes for this architecture."""
+        return known_registers(self._family)
 
     def add_processor(
         self,

@@ -1,17 +1,17 @@
-"""The names and types of all registers, for type checkers and completion. No code: values come from the saved state.
+"""The names and types of all registers: the vocabulary of formats, engine and people. No code, no values.
 
 Sources of the names: format specification, 6.5, 6.6 and 6.8. Which of them a processor has, the state decides.
 """
 
 from __future__ import annotations
 
-from ..snapshot import FpuState, SegmentRegister, TableRegister
+from .snapshot import FpuState, SegmentRegister, TableRegister
 
 
-class RegisterNames:
-    """What ``registers.<name>`` is, on x86 (16, 32 and 64 bit) and on ARM64."""
+class X86RegisterNames:
+    """What ``registers.<name>`` is on x86 (16, 32 and 64 bit)."""
 
-    # x86: general, control, debug, system (64 bits)
+    # general, control, debug, system (64 bits)
     rax: int
     rcx: int
     rdx: int
@@ -48,7 +48,8 @@ class RegisterNames:
     pat: int
     mtrr_cap: int
     mtrr_def_type: int
-    # x86: segments and tables, with their hidden parts
+    kernel_gs_base: int
+    # segments and tables, with their hidden parts
     es: SegmentRegister
     cs: SegmentRegister
     ss: SegmentRegister
@@ -59,7 +60,7 @@ class RegisterNames:
     tr: SegmentRegister
     idtr: TableRegister
     gdtr: TableRegister
-    # x86: x87 and SSE (128 bits)
+    # x87 and SSE (128 bits)
     fpu: FpuState
     xmm0: int
     xmm1: int
@@ -85,7 +86,12 @@ class RegisterNames:
     fpmmx5: int
     fpmmx6: int
     fpmmx7: int
-    # ARM64: general and system (64 bits), SIMD (128 bits)
+
+
+class Arm64RegisterNames:
+    """What ``registers.<name>`` is on ARM64."""
+
+    # General and system (64 bits), SIMD (128 bits)
     x0: int
     x1: int
     x2: int
@@ -181,3 +187,7 @@ class RegisterNames:
     q29: int
     q30: int
     q31: int
+
+
+class RegisterNames(X86RegisterNames, Arm64RegisterNames):
+    """Both, for a processor of either kind."""

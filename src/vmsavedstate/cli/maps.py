@@ -1,0 +1,103 @@
+"""``vmrs maps``: all that the page tables of a processor map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from ..paging import LostTable, MappedRun
+from .app import DONE, INPUT_AT_FAULT
+from .arguments import (
+    ADDRESS,
+    ADDRESS_LIMIT,
+    Evidence,
+    SpaceChoice,
+    json_option,
+    opened,
+    space_arguments,
+    state_arguments,
+)
+from .output import human_size, stream_json
+
+SHOWN_LOST = 20
+_HEADER = f"{'Virtual':37}  {'Size':>10}  KRN USR"
+
+
+@click.command()
+@state_arguments
+@space_arguments
+@click.option("--start", type=ADDRESS, default=0, help="Virtual address to begin at.")
+@click.option("--end", type=ADDRESS, default=ADDRESS_LIMIT, help="Virtual address to end before.")
+@click.option("--merge", is_flag=True, help="Join neighbours of equal rights, wherever they are in physical memory.")
+@json_option
+def command(
+    evidence: Evidence,
+    choice: SpaceChoice,
+    start: int,
+    end: int,
+    merge: bool,
+    as_json: bool,
+) -> int:
+    """All that the page tables of a processor map, as maximal runs in ascending order.
+
+    A run is a stretch of virtual addresses whose pages follow each other in physical memory and have the same rights.
+    Exit code 1 if page tables are lost, so that there may be more.
+    """
+    lost: list[LostTable] = []
+    with opened(evidence) as state:
+        runs = choice.space(state).mappings(start, end, lost=lost.append)
+        if merge:
+            runs = _merged(runs)
+        if as_json:
+            stream_json(
+                "maps",
+                "runs",
+                (_as_json(run, merge) for run in runs),
+                lambda: {"lost": [_lost_json(item) for item in lost]},
+            )
+        else:
+            click.secho(_HEADER.rstrip() if merge else f"{_HEADER}  {'Physical':>14}", bold=True)
+            for run in runs:
+                click.echo(_line(run, merge))
+            _tell_lost(lost)
+    return INPUT_AT_FAULT if any(item.reason != "hole" for item in lost) else DONE
+
+
+def _merged(runs: Iterator[MappedRun]) -> Iterator[MappedRun]:
+    """Runs joined where they touch and have the same rights; the physical address is that of the first."""
+    pending: MappedRun | None = None
+    for run in runs:
+        if pending is not None and pending.gva + pending.size == run.gva and pending.access == run.access:
+            pending = pending._replace(size=pending.size + run.size)
+            continue
+        if pending is not None:
+            yield pending
+        pending = run
+    if pending is not None:
+        yield pending
+
+
+def _line(run: MappedRun, merge: bool) -> str:
+    where = "" if merge else f"  {run.gpa:#14x}"
+    return f"{run.gva:#018x}-{run.gva + run.size - 1:#018x}  {human_size(run.size):>10}  {run.access}{where}"
+
+
+def _tell_lost(lost: list[LostTable]) -> None:
+    for item in lost[:SHOWN_LOST]:
+        why = "is outside of the saved memory" if item.reason == "hole" else f"cannot be read ({item.reason})"
+        click.echo(
+            f"vmrs: the page table at {item.table:#x} {why}: what it maps from {item.gva:#x} on is not shown", err=True
+        )
+    if len(lost) > SHOWN_LOST:
+        click.echo(f"vmrs: and {len(lost) - SHOWN_LOST} more page tables", err=True)
+
+
+def _as_json(run: MappedRun, merge: bool) -> dict[str, Any]:
+    place = {} if merge else {"gpa": hex(run.gpa)}
+    return {"gva": hex(run.gva), **place, "size": run.size, "kernel": run.access.kernel, "user": run.access.user}
+
+
+def _lost_json(item: LostTable) -> dict[str, Any]:
+    return {"gva": hex(item.gva), "size": item.size, "table": hex(item.table), "reason": item.reason}

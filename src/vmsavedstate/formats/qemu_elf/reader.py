@@ -1,0 +1,89 @@
+"""Opens an ELF dump of QEMU as a snapshot."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ...errors import FormatError, GuestMemoryNotFoundError, NoVirtualProcessorError
+from ...findings import FindingLog
+from ...register_names import Arm64RegisterNames, X86RegisterNames
+from ...snapshot import GivenRegisters, ProcessorRecord, RegisterValue, Snapshot
+from ...source import PathArgument, Source
+from . import layout
+from .headers import read_headers
+from .notes import Processor, privilege_level, read_processors
+from .register_file import add_registers, load_registers
+from .segments import Segments
+
+VENDOR_ARM = 0x10
+
+
+def open_elf(source: Source, registers: PathArgument | GivenRegisters | None, log: FindingLog) -> Snapshot:
+    """The snapshot in an ELF dump; takes over the source.
+
+    What the notes do not hold is absent: EFER, CR8, debug, x87 and SSE registers on x86, all system registers on ARM64.
+    ``registers`` can add it. Raises FormatError, CorruptFileError, NoVirtualProcessorError, GuestMemoryNotFoundError.
+    """
+    core = read_headers(source, log)
+    if not core.loads:
+        raise GuestMemoryNotFoundError("the dump holds no memory", file=source.path)
+    family = "arm64" if core.machine == layout.EM_AARCH64 else "x86"
+    processors, chunks = read_processors(core, source.path, log)
+    if not processors:
+        raise NoVirtualProcessorError(
+            "the dump holds no processor", file=source.path, remedy="name a dump that QEMU's dump-guest-memory wrote"
+        )
+    if registers is not None:
+        processors = _completed(processors, load_registers(registers, family), source.path, log)
+    segments = Segments(source, core.loads, log)
+    return Snapshot(
+        format="qemu-elf",
+        files=(source.path,),
+        log=log,
+        vm_version=None,
+        saved_state_type=None,
+        writer_version=None,
+        store=None,
+        processors=tuple(_record(processor, family) for processor in processors),
+        enabled_vtls=(0,),
+        guest_os_ids=None,
+        vendor=VENDOR_ARM if family == "arm64" else None,
+        cpuid=(),
+        nested=False,
+        ranges=segments.ranges,
+        backing=segments,
+        load_screen=lambda: None,
+        chunks=chunks,
+        close=source.close,
+    )
+
+
+def _completed(
+    processors: tuple[Processor, ...], given: GivenRegisters, file: str, log: FindingLog
+) -> tuple[Processor, ...]:
+    indices = {processor.vp_index for processor in processors}
+    foreign = sorted(set(given) - indices)
+    if foreign:
+        raise FormatError(
+            f"registers were given for processor {foreign[0]}, which the dump does not have", file=file,
+            remedy=f"the dump has {', '.join(map(str, sorted(indices)))}",
+        )  # fmt: skip
+    return tuple(add_registers(item, given.get(item.vp_index, {}), file, log) for item in processors)
+
+
+def _ordered(registers: dict[str, RegisterValue], family: str) -> dict[str, RegisterValue]:
+    """The registers in the order people know them in, whatever note they stand in."""
+    names = Arm64RegisterNames if family == "arm64" else X86RegisterNames
+    return {name: registers[name] for name in names.__annotations__ if name in registers}
+
+
+def _record(processor: Processor, family: str) -> ProcessorRecord:
+    return ProcessorRecord(
+        index=processor.vp_index,
+        family=family,
+        vtls=(0,),
+        active_vtl=0,
+        registers={0: partial(_ordered, processor.registers, family)},
+        cpl={0: privilege_level(processor.registers)},
+        long_mode=processor.long_mode,
+    )

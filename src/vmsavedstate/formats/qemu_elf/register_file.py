@@ -1,0 +1,157 @@
+"""Registers that a person adds to a dump that lacks them: QEMU's ``info registers -a`` as text, or JSON.
+
+JSON is what ``vmrs regs --json`` prints, or shorter ``{"0": {"efer": "0xd01"}}``: processor index, names and values of
+this package, numbers as hex text or numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+from ...errors import FormatError
+from ...findings import FindingLog
+from ...register_names import Arm64RegisterNames, X86RegisterNames
+from ...snapshot import FpuState, GivenRegisters, RegisterValue, SegmentRegister, TableRegister
+from ...source import PathArgument, Source
+from .notes import Processor
+
+MAX_SIZE = 64 << 20
+MXCSR_MASK = 0xFFFF  # not in the text; that of every processor with SSE2
+_PARTS: Mapping[Any, type[SegmentRegister] | type[TableRegister] | type[FpuState]] = {
+    SegmentRegister: SegmentRegister,
+    TableRegister: TableRegister,
+    FpuState: FpuState,
+}
+
+
+def load_registers(given: PathArgument | GivenRegisters, family: str) -> GivenRegisters:
+    """Registers by processor index. Raises SourceError, FormatError for what is neither form or names no register."""
+    if isinstance(given, Mapping):
+        return given
+    source = Source(given)
+    try:
+        if source.size > MAX_SIZE:
+            raise FormatError(f"a register file of {source.size:#x} bytes is none", file=source.path)
+        raw = source.read(0, source.size)
+    finally:
+        source.close()
+    text = raw.decode("utf-8", "replace")
+    found = _from_json(text, family, source.path) if text.lstrip().startswith("{") else parse_monitor(text)
+    if not found:
+        raise FormatError(
+            "there are no registers in this file", file=source.path,
+            remedy="give the output of QEMU's `info registers -a`, or JSON as `vmrs regs --json` prints it",
+        )  # fmt: skip
+    return found
+
+
+def add_registers(processor: Processor, given: Mapping[str, RegisterValue], file: str, log: FindingLog) -> Processor:
+    """The processor with what it lacks; where both have a register the dump's stays, and a difference is noted."""
+    for name, value in given.items():
+        own = processor.registers.get(name)
+        if own is not None and own != value:
+            log.note(
+                file, None, f"VP index {processor.vp_index}: the register {name} that was given differs, the dump's counts",
+                found=_shown(value), expected=_shown(own),
+            )  # fmt: skip
+    return processor._replace(registers={**given, **processor.registers})
+
+
+def _shown(value: RegisterValue) -> str:
+    return hex(value) if isinstance(value, int) else repr(value)
+
+
+def _from_json(text: str, family: str, file: str) -> dict[int, dict[str, RegisterValue]]:
+    types = get_type_hints(Arm64RegisterNames if family == "arm64" else X86RegisterNames)
+    try:
+        content = json.loads(text)
+        if "processors" in content:
+            content = {item["index"]: item["registers"] for item in content["processors"]}
+        return {
+            int(index): {name: _value(types[name], value) for name, value in registers.items()}
+            for index, registers in content.items()
+        }
+    except KeyError as error:
+        raise FormatError(f"there is no register or part {error} on {family}", file=file) from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise FormatError(
+            f"this is no JSON of registers: {error}", file=file,
+            remedy='give {"0": {"efer": "0xd01"}}, or what `vmrs regs --json` prints',
+        ) from error  # fmt: skip
+
+
+def _value(kind: Any, value: Any) -> RegisterValue:
+    parts = _PARTS.get(kind)
+    if parts is None:
+        return _number(value)
+    fields: dict[str, Any] = {
+        name: tuple(map(_number, value[name])) if isinstance(value[name], list) else _number(value[name])
+        for name in parts._fields
+    }
+    return parts(**fields)
+
+
+def _number(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError(f"{value!r} is no number")
+    number = int(value, 0) if isinstance(value, str) else value
+    if not 0 <= number < 1 << 128:
+        raise ValueError(f"{value!r} is no value of a register")
+    return number
+
+
+_WORDS = re.compile(r"\b([ER](?:[A-D]X|[SD]I|[SB]P|IP)|R\d{1,2}|[ER]FL|CR[0234]|DR[0-367]|EFER|MXCSR)\s*=([0-9a-f]+)")
+_ARM_WORDS = re.compile(r"\b(X\d\d|PC|PSTATE)=([0-9a-f]+)")
+_SEGMENTS = re.compile(r"^(ES|CS|SS|DS|FS|GS|LDT|TR) *=([0-9a-f]+) ([0-9a-f]+) ([0-9a-f]+) ([0-9a-f]+)", re.MULTILINE)
+_TABLES = re.compile(r"^(GDT|IDT)= *([0-9a-f]+) ([0-9a-f]+)", re.MULTILINE)
+_VECTORS = re.compile(r"\bXMM(\d+)=([0-9a-f]{16}) ?([0-9a-f]{16})")
+_STACK = re.compile(r"FPR(\d)=([0-9a-f]{16}) ([0-9a-f]{4})")
+_ARM_NAMES = {"X29": "fp", "X30": "lr", "PSTATE": "cpsr"}
+
+
+def parse_monitor(text: str) -> dict[int, dict[str, RegisterValue]]:
+    """The registers in the text of QEMU's ``info registers``, with ``-a`` of all processors; index -> name -> value."""
+    pieces = re.split(r"^CPU#(\d+)\s*$", text.replace("\r", ""), flags=re.MULTILINE)
+    sections = {0: pieces[0]} if len(pieces) == 1 else dict(zip(map(int, pieces[1::2]), pieces[2::2], strict=True))
+    found = {index: parse_processor(section) for index, section in sections.items()}
+    return {index: registers for index, registers in found.items() if registers}
+
+
+def parse_processor(text: str) -> dict[str, RegisterValue]:
+    """The registers of one processor."""
+    values: dict[str, RegisterValue] = {}
+    for name, number in _ARM_WORDS.findall(text):
+        values[_ARM_NAMES.get(name, f"x{int(name[1:])}" if name[1:].isdigit() else name.lower())] = int(number, 16)
+    for name, number in _WORDS.findall(text):
+        plain = name.lower()
+        if plain in ("rfl", "efl"):
+            plain = "rflags"
+        values["r" + plain[1:] if plain[0] == "e" and plain != "efer" else plain] = int(number, 16)
+    for name, *words in _SEGMENTS.findall(text):
+        selector, base, limit, flags = (int(word, 16) for word in words)
+        # The monitor shows the second word of the descriptor: bits 16 to 19 of the limit stand between the attributes.
+        values["ldtr" if name == "LDT" else name.lower()] = SegmentRegister(base, limit, selector, flags >> 8 & 0xF0FF)
+    for name, base, limit in _TABLES.findall(text):
+        values[f"{name.lower()}r"] = TableRegister(int(base, 16), int(limit, 16))
+    for number, high, low in _VECTORS.findall(text):
+        values[f"xmm{int(number)}"] = int(high + low, 16)
+    fpu = _fpu(text)
+    if fpu is not None:
+        values["fpu"] = fpu
+    return values
+
+
+def _fpu(text: str) -> FpuState | None:
+    """The x87 state; the tag word of the text is the short one of FXSAVE already. Pointers and opcode are not shown."""
+    words = [re.search(rf"\b{name}=([0-9a-f]+)", text) for name in ("FCW", "FSW", "FTW", "MXCSR")]
+    numbers = [int(word[1], 16) for word in words if word is not None]
+    physical = {int(number): int(sign + mantissa, 16) for number, mantissa, sign in _STACK.findall(text)}
+    if len(numbers) < 4 or len(physical) < 8:
+        return None
+    control, status, tag, mxcsr = numbers
+    top = status >> 11 & 7
+    stack = tuple(physical[(top + number) & 7] for number in range(8))
+    return FpuState(control, status, tag, 0, 0, 0, mxcsr, MXCSR_MASK, stack)
