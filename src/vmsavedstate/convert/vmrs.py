@@ -19,7 +19,8 @@ from ..state import open as open_state
 
 EFER_LONG, EFER_NXE = 0x500, 0x800  # LME and LMA; NXE
 _EXECUTE = Access.KERNEL_EXECUTE | Access.USER_EXECUTE
-OLDEST_WRITTEN = 0x0900  # older states, and dumps that have no version, become states of this one
+LAST_PAIR_VERSION = 0x0500  # up to this one, states are pairs of files
+WRITTEN_VERSION = 0x0A00  # what those, and dumps that have no version, become
 _VENDORS = {
     VirtualProcessorVendor.AMD: 0,
     VirtualProcessorVendor.INTEL: 1,
@@ -77,7 +78,7 @@ def write_vmrs(
     Raises GuestMemoryError, SourceError; an unfinished file is removed.
     """
     arm = state.processors[0].family == "arm64"
-    version = max(state.vm_version or 0, OLDEST_WRITTEN)
+    version = state.vm_version or 0
     memory = _Memory(state.memory, fill, progress)
     with SavedStateWriter(
         path,
@@ -87,7 +88,7 @@ def write_vmrs(
         cpuid=tuple(state.cpuid.values()),
         compress=compress,
         saved_state_type=state.saved_state_type or "Normal",
-        vm_version=version,
+        vm_version=version if version > LAST_PAIR_VERSION else WRITTEN_VERSION,
     ) as writer:
         for vp in state.processors:
             views = {vtl: _registers(vp.vtl(vtl), writer.register_names) for vtl in vp.enabled_vtls}

@@ -45,7 +45,7 @@ def read_headers(source: Source, log: FindingLog) -> ElfCore:
     _, kind, order, _ = layout.IDENT.unpack(_read(source, 0, layout.IDENT_SIZE, "the identification"))
     if kind not in layout.CLASSES or order != layout.ELFDATA2LSB:
         raise FormatError(f"this ELF file is of class {kind} and byte order {order}, not of a machine that is known",
-                          file=source.path, offset=4)  # fmt: skip
+                          file=source.path, offset=4, remedy="name a dump that QEMU's dump-guest-memory wrote")  # fmt: skip
     form = layout.CLASSES[kind]
     header = form.header.unpack(_read(source, layout.IDENT_SIZE, form.header.size, "the header"))
     elf_type, machine, program_at, section_at, entry_size, count = (header[index] for index in (0, 1, 4, 5, 8, 9))
