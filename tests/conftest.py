@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,21 @@ def pytest_report_header() -> list[str]:
     from vmsavedstate import codec
 
     return [f"codec: {codec.active().name}", f"real states: {os.environ.get(VARIABLE) or 'absent, their tests skip'}"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many answers of QEMU were compared, over how many guests."""
+    totals: Counter[str] = Counter()
+    guests: set[object] = set()
+    for report in (*terminalreporter.stats.get("passed", ()), *terminalreporter.stats.get("failed", ())):
+        for name, value in getattr(report, "user_properties", ()):
+            if name == "guest":
+                guests.add(value)
+            elif name.startswith("qemu_"):
+                totals[name] += value
+    if totals:
+        terminalreporter.write_line(
+            f"QEMU's answers compared: {totals['qemu_answers']:,} to single addresses (of these {totals['qemu_denied']:,} "
+            f"unmapped by rights alone), {totals['qemu_listed']:,} pages of its lists; {len(guests)} kinds of guest, "
+            f"{totals['qemu_tables']:,} random sets of tables"
+        )

@@ -107,7 +107,7 @@ _WORDS = re.compile(r"\b([ER](?:[A-D]X|[SD]I|[SB]P|IP)|R\d{1,2}|[ER]FL|CR[0234]|
 _ARM_WORDS = re.compile(r"\b(X\d\d|PC|PSTATE)=([0-9a-f]+)")
 _SEGMENTS = re.compile(r"^(ES|CS|SS|DS|FS|GS|LDT|TR) *=([0-9a-f]+) ([0-9a-f]+) ([0-9a-f]+) ([0-9a-f]+)", re.MULTILINE)
 _TABLES = re.compile(r"^(GDT|IDT)= *([0-9a-f]+) ([0-9a-f]+)", re.MULTILINE)
-_VECTORS = re.compile(r"\bXMM(\d+)=([0-9a-f]{16}) ?([0-9a-f]{16})")
+_VECTORS = re.compile(r"\b[XYZ]MM(\d+)=((?:[0-9a-f]{16} ?)+)")  # with AVX in use whole YMM or ZMM registers
 _STACK = re.compile(r"FPR(\d)=([0-9a-f]{16}) ([0-9a-f]{4})")
 _ARM_NAMES = {"X29": "fp", "X30": "lr", "PSTATE": "cpsr"}
 
@@ -136,8 +136,9 @@ def parse_processor(text: str) -> dict[str, RegisterValue]:
         values["ldtr" if name == "LDT" else name.lower()] = SegmentRegister(base, limit, selector, flags >> 8 & 0xF0FF)
     for name, base, limit in _TABLES.findall(text):
         values[f"{name.lower()}r"] = TableRegister(int(base, 16), int(limit, 16))
-    for number, high, low in _VECTORS.findall(text):
-        values[f"xmm{int(number)}"] = int(high + low, 16)
+    for number, words in _VECTORS.findall(text):
+        if int(number) < 16:
+            values[f"xmm{int(number)}"] = int("".join(words.split()[-2:]), 16)
     fpu = _fpu(text)
     if fpu is not None:
         values["fpu"] = fpu

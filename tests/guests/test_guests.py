@@ -1,0 +1,74 @@
+"""Real guests, frozen under QEMU: a saved state written from each must say what QEMU says.
+
+``make test-all`` runs the kinds marked ``often``, ``make test-guests`` all of them. The closing lines of pytest tell how
+many answers of QEMU were compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import vmsavedstate
+from vmsavedstate import SavedState
+
+from .addresses import choose
+from .capture import Frozen
+from .compare import (
+    Verdict,
+    check_answers,
+    check_listed,
+    check_memory,
+    check_registers,
+    pattern_errors,
+    write_state,
+)
+from .kinds import KINDS, Kind, start, user_regions
+
+pytestmark = [pytest.mark.slow, pytest.mark.guest]
+Report = Callable[[str, object], None]
+ANSWERS = 6000  # asked about each guest
+
+PARAMETERS = [pytest.param(kind, marks=() if kind.often else pytest.mark.rare_guest, id=kind.name) for kind in KINDS]
+
+
+@pytest.mark.parametrize("kind", PARAMETERS)
+def test_a_guest(kind: Kind, tmp_path: Path, record_property: Report) -> None:
+    with start(kind, tmp_path) as machine:
+        frozen = Frozen(machine, kind.processors, tmp_path)
+        compress = kind.name in ("long", "pae", "uefi", "arm64", "xen")
+        path = write_state(frozen, tmp_path / "guest.vmrs", compress=compress)
+        with vmsavedstate.open(path, strict=True) as state:
+            assert check_memory(state, frozen) == state.memory.size
+            verdict = check_guest(kind, state, frozen)
+            state.check_memory()
+            assert state.findings == ()
+    record_property("qemu_answers", verdict.answers)
+    record_property("qemu_listed", verdict.listed)
+    record_property("qemu_denied", verdict.denied)
+    record_property("guest", kind.name)
+    assert verdict.wrong == ()
+    assert 0 < verdict.mapped
+    assert verdict.mapped < verdict.answers or kind.form.startswith("none"), "both mapped and unmapped answers"
+
+
+def check_guest(kind: Kind, state: SavedState, frozen: Frozen) -> Verdict:
+    """Every processor of a guest; one verdict of all."""
+    verdicts: list[Verdict] = []
+    narrow = kind.name in ("pae", "32bit", "real", "protected", "seabios", "uboot32")
+    for cpu, vp in enumerate(state.processors):
+        assert check_registers(vp, frozen, cpu) > 40
+        tlb = frozen.tlb(cpu) if vp.family == "x86" else []
+        verdicts.append(check_listed(vp, tlb, mask=(1 << 52) - 1))
+        values = [value for value in vp.registers.values() if isinstance(value, int) and value < 1 << 64]
+        where = user_regions(kind)
+        limit = ANSWERS // kind.processors
+        addresses = choose(vp, tlb, values, where, limit=limit, narrow=narrow, seed=f"{kind.name} {cpu}")
+        verdicts.append(check_answers(vp, list(frozen.answers(cpu, addresses))))
+        if kind.linux is not None:
+            verdicts.append(Verdict(0, 0, 0, 0, tuple(pattern_errors(vp, where, kind.linux[0]))))
+    columns = list(zip(*verdicts, strict=True))
+    wrong = tuple(text for column in columns[4] for text in column)
+    return Verdict(sum(columns[0]), sum(columns[1]), sum(columns[2]), sum(columns[3]), wrong)
