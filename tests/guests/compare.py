@@ -27,7 +27,7 @@ from .programs import MESSAGE, Region, key, word_size
 
 STEP = 1 << 20
 PSTATE_PAN = 1 << 22
-_ARM_SYSTEM = {
+ARM_SYSTEM = {
     "sctlr_el1": "SCTLR", "tcr_el1": "TCR_EL1", "ttbr0_el1": "TTBR0_EL1", "ttbr1_el1": "TTBR1_EL1",
     "mair_el1": "MAIR_EL1", "vbar_el1": "VBAR", "sp_el0": "SP_EL0", "sp_el1": "SP_EL1", "elr_el1": "ELR_EL1",
     "spsr_el1": "SPSR_EL1", "esr_el1": "ESR_EL1", "far_el1": "FAR_EL1", "par_el1": "PAR_EL1", "cpacr_el1": "CPACR",
@@ -53,7 +53,7 @@ def arm64_registers(gdb: Mapping[str, int]) -> dict[str, int]:
     values |= {f"q{number}": gdb[f"v{number}"] for number in range(32)}
     values |= {"fp": gdb["x29"], "lr": gdb["x30"], "pc": gdb["pc"], "cpsr": gdb["cpsr"]}
     values |= {"fpsr": gdb["fpsr"], "fpcr": gdb["fpcr"]}
-    return values | {ours: gdb[theirs] for ours, theirs in _ARM_SYSTEM.items() if theirs in gdb}
+    return values | {ours: gdb[theirs] for ours, theirs in ARM_SYSTEM.items() if theirs in gdb}
 
 
 def write_state(frozen: Frozen, path: Path, *, compress: bool) -> Path:

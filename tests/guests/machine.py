@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -72,14 +72,18 @@ class Machine:
 
     def ask(self, command: str, **arguments: object) -> Any:
         """One command of the machine protocol."""
-        self._qmp.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self._qmp.flush()
-        while True:
-            answer = json.loads(self._qmp.readline())
+        try:
+            self._qmp.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+            self._qmp.flush()
+        except OSError as error:
+            raise RuntimeError(f"QEMU is gone: {(self.folder / 'errors').read_text()}") from error
+        while line := self._qmp.readline():
+            answer = json.loads(line)
             if "error" in answer:
                 raise RuntimeError(f"QEMU refuses {command}: {answer['error']['desc']}")
             if "return" in answer:
                 return answer["return"]
+        raise RuntimeError(f"QEMU is gone: {(self.folder / 'errors').read_text()}")
 
     def monitor(self, line: str, cpu: int = 0) -> str:
         """One command of the human monitor."""
@@ -131,6 +135,11 @@ class Gdb:
     def _send(self, command: str) -> str:
         raw = command.encode()
         self._link.sendall(b"$%s#%02x" % (raw, sum(raw) & 255))
+        while (answer := self._packet()).startswith("T"):  # tells that the machine was stopped in the meantime
+            pass
+        return answer
+
+    def _packet(self) -> str:
         while (packet := re.search(rb"\$([^#]*)#..", self._received)) is None:
             more = self._link.recv(65536)
             if not more:
@@ -159,11 +168,13 @@ class Gdb:
                 yield GdbRegister(number, attributes["name"], int(attributes["bitsize"]))
                 number += 1
 
-    def read(self, cpu: int) -> dict[str, int]:
-        """All registers of a processor that the stub gives."""
+    def read(self, cpu: int, names: Collection[str] | None = None) -> dict[str, int]:
+        """Registers of a processor by name: all that the stub gives, or some (newer ARM processors have a thousand)."""
         self._send(f"Hg{cpu + 1:x}")
         values = {}
         for register in self.registers:
+            if names is not None and register.name not in names:
+                continue
             answer = self._send(f"p{register.number:x}")
             if re.fullmatch(r"([0-9a-f]{2})+", answer):
                 values[register.name] = int.from_bytes(bytes.fromhex(answer)[: register.bits // 8], "little")

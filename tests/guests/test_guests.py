@@ -50,7 +50,7 @@ def test_a_guest(kind: Kind, tmp_path: Path, record_property: Report) -> None:
     record_property("qemu_denied", verdict.denied)
     record_property("guest", kind.name)
     assert verdict.wrong == ()
-    assert 0 < verdict.mapped
+    assert verdict.mapped > 0
     assert verdict.mapped < verdict.answers or kind.form.startswith("none"), "both mapped and unmapped answers"
 
 
