@@ -12,6 +12,7 @@ from .packages import only, package
 from .programs import READY, Region, boot_sector, initramfs, regions
 
 MIB = 1 << 20
+ATTEMPTS = 3
 X86, ARM = "qemu-system-x86_64", "qemu-system-aarch64"
 
 
@@ -40,7 +41,7 @@ class Kind(NamedTuple):
     firmware: tuple[str, str, str, tuple[str, ...]] | None = None
     sector: bool | None = None
     until: str | None = READY
-    wait: float = 150
+    wait: float = 75
     often: bool = False
 
     @property
@@ -85,7 +86,20 @@ KINDS = (
 
 
 def start(kind: Kind, work: Path) -> Machine:
-    """The machine of a kind, running up to the point where it is to be frozen; stopped there. ``work`` takes its files."""
+    """The machine of a kind, running up to the point where it is to be frozen; stopped there. ``work`` takes its files.
+
+    A boot that hangs is tried again: Linux under emulation does so at times while its clocks are calibrated.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            return _start_once(kind, work)
+        except RuntimeError:
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError
+
+
+def _start_once(kind: Kind, work: Path) -> Machine:
     arguments: list[str | Path] = ["-cpu", kind.cpu, "-smp", str(kind.processors), "-seed", "1"]
     arguments += ["-device", "VGA" if kind.binary == X86 else "virtio-rng-pci"]
     arguments += _software(kind, work)
