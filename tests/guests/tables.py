@@ -80,6 +80,16 @@ class Arm64Case(NamedTuple):
     hierarchical_disabled: bool = False
 
     @property
+    def name(self) -> str:
+        """What it is, for people."""
+        more = [word for word, there in (("52 bits", self.ips == 6), ("TBI", self.top_byte_ignored),
+                                         ("HPD", self.hierarchical_disabled)) if there]  # fmt: skip
+        disabled = [] if self.disabled is None else [f"EPD{self.disabled}"]
+        return " ".join(
+            [f"ARM64 {1 << self.granule - 10} KiB", f"T0SZ {self.sizes[0]} T1SZ {self.sizes[1]}", *more, *disabled]
+        )
+
+    @property
     def tcr(self) -> int:
         """The register."""
         tg0, tg1 = {12: (0, 2), 14: (2, 1), 16: (1, 3)}[self.granule]

@@ -139,9 +139,7 @@ def test_x86(x86: tuple[Machine, Path], case: tables.X86Case, round_: int, recor
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
-@pytest.mark.parametrize(
-    "case", tables.ARM64_CASES, ids=lambda case: f"{case.granule} {case.sizes} {case.ips} {case.wide}"
-)
+@pytest.mark.parametrize("case", tables.ARM64_CASES, ids=lambda case: case.name)
 def test_arm64(arm64: tuple[Machine, Path], case: tables.Arm64Case, round_: int, record_property: Report) -> None:
     machine, work = arm64
     chance = random.Random(f"{case} {round_}")

@@ -205,7 +205,7 @@ class AddressSpace:
         return Tiles(self._memory, self._layout, self._views)
 
     def _page(self, gva: int) -> int:
-        page: int = self._tiles.tile(check_address(gva) >> 21)[gva >> 12 & 511]
+        page: int = self._tiles.tile(check_address(gva))[gva >> 12 & 511]
         return page
 
     def _not_mapped(self, gva: int) -> PageNotMapped:

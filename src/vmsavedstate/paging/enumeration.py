@@ -18,7 +18,7 @@ from .forms import Level
 from .selection import Layout, Tree
 from .vectors import PAGE_SHIFT, Addresses, denied, entry_type, is_hole, pages_of, tables_of
 
-MANY_TABLES = 1 << 16
+MANY_TABLES = 1 << 13  # visits that are granted to any memory, however small
 BATCH_ENTRIES = 1 << 18  # entries of last-level tables taken at a time
 
 _RIGHTS = {number: Access(number) for number in range(64)}
@@ -155,11 +155,8 @@ class _Enumeration:
         span = 1 << level.shift + level.bits
         base = self._tree.start & ~(span - 1)
         if len(self._form.levels) == 1:
-            yield self._leaves(
-                np.array([self._tree.root], dtype=np.uint64),
-                np.array([base], dtype=np.uint64),
-                np.zeros(1, dtype=np.uint64),
-            )
+            root, start = np.array([self._tree.root], dtype=np.uint64), np.array([base], dtype=np.uint64)
+            yield self._finished(self._leaves(root, start, np.zeros(1, dtype=np.uint64)))
         else:
             yield from self._table(0, self._tree.root, base, 0)
 

@@ -123,12 +123,13 @@ class Tiles:
         self._lock = threading.Lock()
         self._pool = _Pool(64)
 
-    def tile(self, prefix: int) -> memoryview:
-        """The tile at address ``prefix << 21``. Raises GuestMemoryError where a page table in it cannot be read."""
+    def tile(self, gva: int) -> memoryview:
+        """The tile that ``gva`` is in. Raises GuestMemoryError where a page table on the way cannot be read."""
+        prefix = gva >> TILE_SHIFT
         with self._lock:
             pool = self._pool
             if prefix not in pool.placed:
-                tiles = follow_one(self._memory, self._layout, prefix << TILE_SHIFT)
+                tiles = follow_one(self._memory, self._layout, gva)
                 pool = self._put(np.array([prefix], dtype=np.uint64), tiles)
             view = self._views[prefix] = memoryview(pool.rows[pool.placed[prefix]])
             return view

@@ -175,15 +175,15 @@ def is_hole(memory: GuestPhysicalMemory, page: int) -> bool:
     return run.position is None
 
 
-def follow_one(memory: GuestPhysicalMemory, layout: Layout, start: int) -> Addresses:
-    """The tile that begins at ``start``, shape (1, 512); quicker than :func:`follow` for one.
+def follow_one(memory: GuestPhysicalMemory, layout: Layout, gva: int) -> Addresses:
+    """The tile that ``gva`` is in, shape (1, 512); quicker than :func:`follow` for one.
 
     Raises GuestMemoryError where a table in it cannot be read.
     """
-    address = layout.normal(start)
+    address = layout.normal(gva) & ~(TILE - 1)
     for tree in layout.trees:
         if tree.start <= address < tree.end:
-            return _follow_one_in(memory, tree, start, address)
+            return _follow_one_in(memory, tree, gva, address)
     if layout.trees or address >= layout.identity:
         return np.zeros((1, ENTRIES), dtype=np.uint64)
     return _straight(address)
@@ -195,18 +195,18 @@ def _straight(gpa: int) -> Addresses:
     return tile
 
 
-def _follow_one_in(memory: GuestPhysicalMemory, tree: Tree, start: int, address: int) -> Addresses:
+def _follow_one_in(memory: GuestPhysicalMemory, tree: Tree, gva: int, address: int) -> Addresses:
     form = tree.form
     upper, last = form.levels[:-1], form.levels[-1]
     kind, target = "table", tree.root
-    for level, _, _, kind, found in visits(memory, tree, start, address, upper):
+    for level, _, _, kind, found in visits(memory, tree, gva, address, upper):
         if found is None:
             return np.zeros((1, ENTRIES), dtype=np.uint64)
         target = found
         if kind == "page":
             return _straight(target + (address & (1 << level.shift) - 1))
     count, first = min(1 << TILE_SHIFT - last.shift, 1 << last.bits), address >> last.shift & (1 << last.bits) - 1
-    data = read_table(memory, target + first * form.entry_size, count * form.entry_size, start, last.name)
+    data = read_table(memory, target + first * form.entry_size, count * form.entry_size, gva, last.name)
     if data is None:
         return np.zeros((1, ENTRIES), dtype=np.uint64)
     entries = np.frombuffer(data, dtype=entry_type(form)).astype(np.uint64)

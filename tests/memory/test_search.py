@@ -1,0 +1,145 @@
+"""Finding bytes and regular expressions: against a naive search of the same bytes, across every kind of border."""
+
+from __future__ import annotations
+
+import importlib
+import random
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vmsavedstate
+from support.states import write_state
+from support.tables import LONG, memory_of, placed, space_of, table
+from vmsavedstate import GuestMemoryError, InvalidArgumentError, SavedStateWriter
+from vmsavedstate.memory.search import Piece, search
+
+BLOCK = 1 << 20
+module = importlib.import_module("vmsavedstate.memory.search")
+
+
+class Bytes:
+    """A backing of plain bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read_into(self, position: int, buffer: memoryview) -> tuple[()]:
+        buffer[:] = self.data[position : position + len(buffer)]
+        return ()
+
+
+def naive(data: bytes, pattern: bytes) -> list[int]:
+    return [at for at in range(len(data)) if data.startswith(pattern, at)]
+
+
+@settings(max_examples=150)
+@given(
+    data=st.binary(max_size=300).map(lambda raw: bytes(byte & 3 for byte in raw)),
+    pattern=st.binary(min_size=1, max_size=6).map(lambda raw: bytes(byte & 3 for byte in raw)),
+    cuts=st.lists(st.integers(0, 300)),
+    window=st.integers(8, 40),
+)
+def test_bytes(data: bytes, pattern: bytes, cuts: list[int], window: int) -> None:
+    """Whatever the pieces and windows, each match is told once and in order."""
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    pieces = [Piece(1000 + low, high - low, low) for low, high in pairwise(edges)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "WINDOW", window)
+        found = list(search(Bytes(data), iter(pieces), pattern, None, strict=False))  # type: ignore[arg-type]
+    assert found == [1000 + at for at in naive(data, pattern)]
+
+
+@settings(max_examples=150)
+@given(
+    data=st.binary(max_size=300).map(lambda raw: bytes(97 + (byte & 3) for byte in raw)),
+    regex=st.sampled_from([rb"ab", rb"a[bc]d", rb"(?<=a)b", rb"aa?b{1,3}", rb"(?<!a)c+", rb"d.{0,5}a"]),
+    window=st.integers(40, 80),
+)
+def test_regular_expressions(data: bytes, regex: bytes, window: int) -> None:
+    """As re finds them in the whole, as long as no match is longer than the reach."""
+    pattern = re.compile(regex, re.DOTALL)
+    expected = [match.start() for match in pattern.finditer(data)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "WINDOW", window)
+        patch.setattr(module, "REACH", 32)
+        patch.setattr(module, "BEFORE", 8)
+        found = list(search(Bytes(data), iter([Piece(0, len(data), 0)]), pattern, None, strict=False))  # type: ignore[arg-type]
+    if not any(len(match[0]) > 30 for match in pattern.finditer(data)):
+        assert found == expected
+
+
+def test_stretches_are_not_joined_over_gaps() -> None:
+    data = b"needle"
+    pieces = [Piece(0, 3, 0), Piece(4, 3, 3)]
+    assert list(search(Bytes(data), iter(pieces), b"eed", None, strict=False)) == []  # type: ignore[arg-type]
+    together = [Piece(0, 3, 0), Piece(3, 3, 3)]
+    assert list(search(Bytes(data), iter(together), b"eed", None, strict=False)) == [1]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_across_blocks_and_holes_of_a_state(tmp_path: Path, compress: bool) -> None:
+    """The pattern over a block border, at the first and the last byte, twice overlapping; not across a hole."""
+    data = bytearray(random.Random(1).randbytes(3 * BLOCK))
+    for at in (0, BLOCK - 3, 2 * BLOCK - 1, 3 * BLOCK - 6):
+        data[at : at + 6] = b"needle"
+    data[5000:5006] = b"ababab"
+    path = tmp_path / "x.vmrs"
+    with SavedStateWriter(path, compress=compress) as writer:
+        writer.add_processor(0, {"rax": 1})
+        writer.add_memory(0, 2 * BLOCK, lambda at, size: bytes(data[at : at + size]))
+        writer.add_memory(3 * BLOCK, BLOCK, lambda at, size: bytes(data[2 * BLOCK + at : 2 * BLOCK + at + size]))
+    done: list[int] = []
+    with vmsavedstate.open(path) as state:
+        memory = state.memory
+        assert list(memory.find(b"needle", progress=done.append)) == [0, BLOCK - 3, 4 * BLOCK - 6]
+        assert done[-1] == 3 * BLOCK and done == sorted(done)
+        assert list(memory.find(b"abab")) == [5000, 5002]
+        assert list(memory.find(re.compile(rb"nee(d|x)le"))) == [0, BLOCK - 3, 4 * BLOCK - 6]
+        assert list(memory.find(b"needle", 1, 4 * BLOCK - 1)) == [BLOCK - 3], "whole matches inside of the range"
+        assert list(memory.find(b"needle", 4 * BLOCK)) == []
+
+
+def test_lost_memory_is_not_searched_and_not_zero(tmp_path: Path) -> None:
+    blocks = {0: b"A" * BLOCK, 2: b"\xff" * 100, 3: b"A" * BLOCK}
+    path = write_state(tmp_path / "x.vmrs", ranges=[metadata_pages(1024)], blocks=blocks)
+    with vmsavedstate.open(path) as state:
+        assert list(state.memory.find(b"\0")) == [], "missing and damaged blocks do not read as zeros"
+        assert list(state.memory.find(b"A", BLOCK - 1)) == [BLOCK - 1, *range(3 * BLOCK, 4 * BLOCK)]
+        assert state.findings
+    memory = memory_of({}, [(0, 0x3000)], lost={(0x1000, 0x1800): "damaged"}, strict=True)
+    with pytest.raises(GuestMemoryError, match="0x1000 cannot be searched") as caught:
+        list(memory.find(b"x"))
+    assert (caught.value.start, caught.value.end) == (0x1000, 0x1800)
+    tolerant = memory_of({0x1000: b"x" * 4096}, [(0, 0x3000)], lost={(0x1004, 0x1FFE): "damaged"})
+    assert list(tolerant.find(b"x")) == [0x1000, 0x1001, 0x1002, 0x1003, 0x1FFE, 0x1FFF]
+
+
+def metadata_pages(count: int) -> bytes:
+    from support.partition import metadata
+
+    return metadata(count)
+
+
+@pytest.mark.parametrize("pattern", [b"", "text", re.compile("text"), re.compile(rb"x*"), b"x" * (BLOCK + 1), None])
+def test_patterns_that_are_none(pattern: object) -> None:
+    with pytest.raises(InvalidArgumentError):
+        memory_of({}, [(0, 0x1000)]).find(pattern)  # type: ignore[arg-type]
+
+
+def test_virtual_memory_in_its_own_order() -> None:
+    """A match over two pages that lie apart and in reverse; a device between does not stop the search."""
+    tables = {0x1000: table({0: 0x2007}), 0x2000: table({0: 0x3007}), 0x3000: table({0: 0x4007}),
+              0x4000: table({1: 0x9007, 2: 0x8007, 3: 0xFEE00007, 4: 0x9007})}  # fmt: skip
+    pages = placed(tables) | {0x9000: b"le".ljust(4093, b".") + b"nee", 0x8000: b"dle".ljust(4096, b"-")}
+    memory = memory_of(pages, [(0, 0x10000)])
+    space = space_of(memory, **LONG, cr3=0x1000)
+    assert list(space.find(b"needle")) == [0x1FFD]
+    assert list(memory.find(b"needle")) == []
+    assert list(space.find(b"nee")) == [0x1FFD, 0x4FFD]
+    assert list(space.find(b"nee", 0x2000)) == [0x4FFD]
+    assert list(space.find(re.compile(rb"ne+dle-"))) == [0x1FFD]

@@ -1,0 +1,138 @@
+"""Page tables that point outside of memory, at themselves, or into lost blocks: errors that say so, and never a loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from paging.test_forms import RAM, arm, tcr
+from support.tables import LONG, memory_of, placed, space_of, table
+from vmsavedstate import GuestMemoryError, LostTable, PageNotMapped, PageTablesError
+
+TABLES = {
+    0x1000: table({0: 0x2007, 3: 0x500000007}),
+    0x2000: table({0: 0x3007}),
+    0x3000: table({0: 0x4007, 1: 0x200E7, 2: 0x6007}),
+    0x4000: table({5: 0x9007}),
+    0x6000: table({0: 0xA007}),
+}
+
+
+def test_a_table_outside_of_memory_maps_nothing() -> None:
+    space = space_of(memory_of(placed(TABLES), RAM), **LONG, cr3=0x1000)
+    gva = (3 << 39) + 0x1234
+    with pytest.raises(PageNotMapped, match=r"PDPTE at 0x500000000 is outside of the saved memory") as caught:
+        space.translate(gva)
+    assert (caught.value.level, caught.value.entry, caught.value.unmapped_size) == ("PDPTE", None, (1 << 30) - 0x1234)
+    assert space.walk(gva).steps[-1].kind == "outside"
+    assert not space.translate_many([gva])[1].any()
+    lost: list[LostTable] = []
+    assert len(list(space.mappings(lost=lost.append))) == 3
+    assert lost == [LostTable(3 << 39, 1 << 39, 0x500000000, "hole")]
+    assert len(list(space.mappings())) == 3, "the processor would find a device there, or nothing"
+
+
+@pytest.mark.parametrize("reason", ["missing", "damaged"])
+def test_a_lost_table_is_an_error_that_names_it(reason: str) -> None:
+    space = space_of(memory_of(placed(TABLES), RAM, lost={(0x4000, 0x5000): reason}), **LONG, cr3=0x1000)
+    for call in (space.translate, space.walk, lambda gva: space.read(gva, 8), lambda gva: space.require(gva, 8)):
+        with pytest.raises(
+            GuestMemoryError, match=r"PTE of guest virtual address 0x5.*, in a page table at 0x4000"
+        ) as caught:
+            call(0x5010)
+        assert (caught.value.reason, caught.value.start, caught.value.end) == (reason, 0x4000, 0x5000) or (
+            caught.value.start == 0x4028
+        )
+    found, there = space.translate_many([0x5010, 0x400000, 0x200000])
+    assert there.tolist() == [False, True, True] and found.tolist() == [0, 0xA000, 0]
+    with pytest.raises(GuestMemoryError, match="the page table at 0x4000, for guest virtual addresses from 0x0 on"):
+        list(space.mappings())
+    with pytest.raises(GuestMemoryError):
+        list(space.reverse(0x9000))
+    lost: list[LostTable] = []
+    assert [run.gva for run in space.mappings(lost=lost.append)] == [0x200000, 0x400000]
+    assert lost == [LostTable(0, 0x200000, 0x4000, reason), LostTable(3 << 39, 1 << 39, 0x500000000, "hole")]
+    assert space.read(0x5000, 16, fill=0xAB) == b"\xab" * 16
+    assert [tuple(gap) for gap in space.gaps(0x5000, 0x10)] == [(0x5000, 0x5010, reason)]
+
+
+def test_strict_memory_does_not_pass_over_lost_tables() -> None:
+    space = space_of(
+        memory_of(placed(TABLES), RAM, lost={(0x4000, 0x5000): "damaged"}, strict=True), **LONG, cr3=0x1000
+    )
+    with pytest.raises(GuestMemoryError):
+        space.translate_many([0x5010])
+    with pytest.raises(GuestMemoryError):
+        space.read(0x5000, 16, fill=0xAB)
+
+
+def test_a_table_that_is_its_own_child() -> None:
+    """As Windows maps its tables: finite, since each level is one step."""
+    tables = {
+        0x1000: table({0: 0x2007, 511: 0x1007}),
+        0x2000: table({0: 0x3007}),
+        0x3000: table({0: 0x4007}),
+        0x4000: table({5: 0x9007}),
+    }
+    space = space_of(memory_of(placed(tables), RAM), **LONG, cr3=0x1000)  # fmt: skip
+    assert space.translate((1 << 64) - 0x1000) == 0x1000
+    runs = list(space.mappings())
+    assert [(run.gva, run.gpa, run.size) for run in runs] == [
+        (0x5000, 0x9000, 0x1000), ((1 << 64) - (1 << 39), 0x4000, 0x1000), ((1 << 64) - 0x40000000, 0x3000, 0x1000),
+        ((1 << 64) - 0x200000, 0x2000, 0x1000), ((1 << 64) - 0x1000, 0x1000, 0x1000),
+    ]  # fmt: skip
+    assert list(space.reverse(0x4008)) == [(1 << 64) - (1 << 39) + 8]
+
+
+@pytest.mark.parametrize("family", ["x86", "arm64"])
+def test_enumeration_of_tables_that_all_point_at_themselves_is_bounded(family: str) -> None:
+    """512 to the power of 4 mappings in one page: told, not gone through."""
+    if family == "x86":
+        space = space_of(memory_of({0x1000: table(dict.fromkeys(range(512), 0x1007))}, RAM), **LONG, cr3=0x1000)
+    else:
+        words = table(dict.fromkeys(range(512), 0x1403))
+        space = space_of(memory_of({0x1000: words}, RAM), "arm64", **arm(tcr(16, 16, 12), 0x1000, 0x1000))
+    assert space.translate(0x1234) == 0x1234
+    count = 0
+    with pytest.raises(PageTablesError, match=r"up to 0x[0-9a-f]+ only") as caught:
+        for _ in space.mappings():
+            count += 1
+    assert count > 1000 and caught.value.remedy is not None
+    assert len(list(space.mappings(0x40000000, 0x40200000))) == 512, "a smaller range is"
+    with pytest.raises(PageTablesError):
+        list(space.reverse(0x5000))
+
+
+def test_arguments_that_are_no_addresses() -> None:
+    from vmsavedstate import InvalidArgumentError
+
+    space = space_of(memory_of(placed(TABLES), RAM), **LONG, cr3=0x1000)
+    for call in (space.translate, space.walk, space.reverse, space.mappings, lambda at: space.read(at, 1)):
+        for bad in (-1, 1 << 64):
+            with pytest.raises(InvalidArgumentError):
+                list(call(bad))  # type: ignore[arg-type]
+    for bad_read in ((0, -1, None), (0, (1 << 32) + 1, None), ((1 << 64) - 1, 2, None), (0, 1, 256)):
+        with pytest.raises(InvalidArgumentError):
+            space.read(*bad_read[:2], fill=bad_read[2])
+    for values in ([-1], [1 << 64], ["x"], np.array([1.5]), [None]):
+        with pytest.raises(InvalidArgumentError):
+            space.translate_many(values)  # type: ignore[arg-type]
+    assert space.read(0x400000, 0) == b"" and list(space.gaps(0, 0)) == [] and list(space.mappings(5, 5)) == []
+
+
+def test_memory_behind_a_mapping_that_is_not_saved() -> None:
+    """A device: the translation stands, reading says where and why not."""
+    tables = dict(TABLES) | {0x4000: table({5: 0x9007, 6: 0xFEE00007})}
+    space = space_of(memory_of(placed(tables), RAM), **LONG, cr3=0x1000)
+    assert space.translate(0x6020) == 0xFEE00020
+    with pytest.raises(
+        GuestMemoryError, match="guest virtual address 0x6020 is mapped, but guest physical addresses"
+    ) as caught:
+        space.read(0x6020, 8)
+    assert (caught.value.reason, caught.value.start) == ("hole", 0xFEE00020)
+    with pytest.raises(GuestMemoryError):
+        space.require(0x5000, 0x2000)
+    assert space.read(0x5FFC, 8, fill=0x11) == bytes(4) + b"\x11" * 4
+    assert [tuple(gap) for gap in space.gaps(0x4000, 0x4000)] == [
+        (0x4000, 0x5000, "unmapped"), (0x6000, 0x7000, "hole"), (0x7000, 0x8000, "unmapped"),
+    ]  # fmt: skip
