@@ -114,9 +114,12 @@ def test_arguments_that_are_no_addresses() -> None:
     for bad_read in ((0, -1, None), (0, (1 << 32) + 1, None), ((1 << 64) - 1, 2, None), (0, 1, 256)):
         with pytest.raises(InvalidArgumentError):
             space.read(*bad_read[:2], fill=bad_read[2])
-    for values in ([-1], [1 << 64], ["x"], np.array([1.5]), [None]):
+    for values in ([-1], [1 << 64], ["x"], np.array([1.5]), np.array([-1]), [None], [1.0]):
         with pytest.raises(InvalidArgumentError):
             space.translate_many(values)  # type: ignore[arg-type]
+    assert space.translate_many([0x400000, (1 << 64) - 1])[1].tolist() == [True, False], (
+        "small and large ones in a list"
+    )
     assert space.read(0x400000, 0) == b"" and list(space.gaps(0, 0)) == [] and list(space.mappings(5, 5)) == []
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import vmsavedstate
 from support.samples import Samples
-from vmsavedstate import SavedState
+from vmsavedstate import Access, PageNotMapped, SavedState
 from vmsavedstate.errors import PartitionStateNotFoundError
 from vmsavedstate.hvstorage import Store
 
@@ -133,6 +133,27 @@ def test_guest_modes(guest: tuple[SavedState, dict[str, Any]]) -> None:
     assert vp.architecture.name == ("ARMV8" if arm else "X64")
     assert vp.paging_mode.name == ("ARMV8" if arm else "LONG")
     assert vp.paging_levels == 4
+
+
+def test_guest_translations(guest: tuple[SavedState, dict[str, Any]]) -> None:
+    """Every answer of QEMU; an unmapped one may come of rights on ARM64, where QEMU heeds them."""
+    state, truth = guest
+    answers = [(item["gva"], item["gpa"]) for item in truth["translations"]]
+    assert len(answers) > 1000
+    (vp,) = state.processors
+    found, there = vp.translate_many([gva for gva, _ in answers])
+    for (gva, expected), gpa, known in zip(answers, found.tolist(), there.tolist(), strict=True):
+        ours = gpa if known else None
+        walk = vp.walk(gva)
+        assert walk.gpa == ours
+        if ours is None:
+            with pytest.raises(PageNotMapped):
+                vp.translate(gva)
+        else:
+            assert vp.translate(gva) == ours
+        assert ours == expected or (expected is None and not walk.access & Access.KERNEL_READ), hex(gva)
+    if truth["spec"]["arch"] == "aarch64":
+        assert sum(gpa is None for _, gpa in answers) > 500
 
 
 def test_guest_memory_map(guest: tuple[SavedState, dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import vmsavedstate
 from support.samples import Samples
-from vmsavedstate import SavedState
+from vmsavedstate import PageNotMapped, SavedState
 from vmsavedstate.datatypes import PagingMode, VirtualProcessorArch
 from vmsavedstate.errors import GuestMemoryError
 from vmsavedstate.findings import Severity
@@ -195,3 +195,20 @@ def test_one_wrong_checksum_and_none_of_it_is_applied(samples: Samples, tmp_path
         assert "nothing of it is applied" in finding.message
         assert "entry 5" in finding.message
         assert state.processors[0].registers.rax == 0x19
+
+
+def test_translation(state: SavedState) -> None:
+    """With CR0.PG = 0 an address is its own translation; Microsoft's provider walks the tables of CR3 = 0 all the same."""
+    for vp in state.processors:
+        assert vp.translate(0xC0FFE) == 0xC0FFE
+        assert vp.read(0xC0FFE, 12) == state.memory.read(0xC0FFE, 12)
+        provider = vp.address_space(ignore_pg=True)
+        assert provider.paging_mode is PagingMode.X86_32BIT
+        with pytest.raises(PageNotMapped, match=r"PTE at 0xf000e300 is outside of the saved memory") as caught:
+            provider.translate(0xC0FFE)
+        assert caught.value.level == "PTE"
+        assert provider.walk(0xC0FFE).steps[0].entry == 0xF000EEF3
+    text = b"Reboot and Select proper Boot device"
+    found = list(state.memory.find(text))
+    assert found and all(state.memory.read(at, len(text)) == text for at in found)
+    assert list(state.processors[0].find(text)) == found

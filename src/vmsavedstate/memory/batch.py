@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import GuestMemoryError, InvalidArgumentError
+from ..errors import GuestMemoryError
 from ..snapshot import PAGE_SIZE, MemoryRange, PageBacking
+from .arrays import as_uint64
 
 MAX_RUN = 256  # pages per read of the backing: one block
 
@@ -24,13 +25,7 @@ def read_pages(
 
     Sorts the pages so that neighbours in the file are read together. ``strict`` raises for lost pages, not for holes.
     """
-    try:
-        given = np.asarray(page_numbers)
-        if given.size and given.dtype.kind not in "iuO":
-            raise TypeError(given.dtype)
-        wanted = np.ascontiguousarray(page_numbers, dtype=np.uint64).reshape(-1)
-    except (OverflowError, TypeError, ValueError) as error:
-        raise InvalidArgumentError("page numbers are integers from 0 to 2**64 - 1") from error
+    wanted = as_uint64(page_numbers, "page numbers").reshape(-1)
     starts = np.array([item.start_page for item in ranges], dtype=np.uint64)
     counts = np.array([item.page_count for item in ranges], dtype=np.uint64)
     places = np.array([item.backing_page for item in ranges], dtype=np.uint64)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..datatypes.enums import PagingMode
-from ..errors import GuestMemoryError, InvalidArgumentError, PageNotMapped
+from ..errors import GuestMemoryError, PageNotMapped
 from ..memory import GuestPhysicalMemory, MemoryGap, Pattern, Piece, check_address, check_request, search
 from .selection import TOP, Layout
 from .walk import Walk, walk
@@ -91,15 +91,9 @@ class AddressSpace:
         mapped, or where a page table on the way cannot be read (in strict mode that raises GuestMemoryError);
         :meth:`translate` tells the two apart. Raises InvalidArgumentError for what is no array of 64-bit numbers.
         """
-        import numpy as np
+        from ..memory.arrays import as_uint64
 
-        try:
-            given = np.asarray(gvas)
-            if given.size and given.dtype.kind not in "iuO":
-                raise TypeError(given.dtype)
-            wanted = np.ascontiguousarray(gvas, dtype=np.uint64)
-        except (OverflowError, TypeError, ValueError) as error:
-            raise InvalidArgumentError("addresses are integers from 0 to 2**64 - 1") from error
+        wanted = as_uint64(gvas, "addresses")
         answers, mask = self._tiles.translate(wanted.reshape(-1))
         return answers.reshape(wanted.shape), mask.reshape(wanted.shape)
 
