@@ -88,7 +88,17 @@ class Source:
             buffer = bytearray(size)
             self._read_patched(offset, memoryview(buffer))
             return bytes(buffer)
-        return self._read_file(offset, size)
+        fd = self._fd
+        if not _HAS_PREAD:
+            data = self._pread(size, offset)
+        else:  # as _pread does, without a call: small reads are many
+            try:
+                data = os.pread(fd, size, offset)
+            except (OSError, OverflowError) as error:
+                raise self._unreadable(error, offset) from error
+            if self._fd != fd:
+                raise self._closed()
+        return data if len(data) == size else self._read_rest(data, offset, size)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill a writable byte view from byte ``offset``; errors as for :meth:`read`."""
@@ -97,10 +107,8 @@ class Source:
         else:
             self._read_file_into(offset, buffer)
 
-    def _read_file(self, offset: int, size: int) -> bytes:
-        data = self._pread(size, offset)
-        if len(data) == size:
-            return data
+    def _read_rest(self, data: bytes, offset: int, size: int) -> bytes:
+        """``data``, which a first call delivered, and what further ones do."""
         parts, got = [data], len(data)
         while got < size:  # one call may deliver less, e.g. above 2 GiB or on a network file system
             data = self._pread(size - got, offset + got)
@@ -139,7 +147,8 @@ class Source:
                     data = os.read(fd, size)
         except (OSError, OverflowError) as error:
             raise self._unreadable(error, offset) from error
-        self._check_open(fd)
+        if self._fd != fd:
+            raise self._closed()
         return data
 
     def _check_open(self, fd: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,68 +14,86 @@ from .arrays import as_uint64
 
 MAX_RUN = 256  # pages per read of the backing: one block
 
+Numbers = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
 
-def read_pages(
-    ranges: Sequence[MemoryRange],
-    backing: PageBacking,
-    page_numbers: Sequence[int] | npt.NDArray[np.uint64],
-    *,
-    strict: bool,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """See ``GuestPhysicalMemory.pages``; ``ranges`` ascend by guest page.
 
-    Sorts the pages so that neighbours in the file are read together. ``strict`` raises for lost pages, not for holes.
-    """
-    wanted = as_uint64(page_numbers, "page numbers").reshape(-1)
-    starts = np.array([item.start_page for item in ranges], dtype=np.uint64)
-    counts = np.array([item.page_count for item in ranges], dtype=np.uint64)
-    places = np.array([item.backing_page for item in ranges], dtype=np.uint64)
-    index = np.searchsorted(starts, wanted, side="right") - 1
-    inside = wanted - starts[index]  # before the first range index is -1 and the difference wraps: large, so masked
-    mask = (index >= 0) & (inside < counts[index])
-    pages = np.zeros((len(wanted), PAGE_SIZE), dtype=np.uint8)
-    rows = np.flatnonzero(mask)
-    positions = (places[index] + inside)[rows]
-    order = np.argsort(positions, kind="stable")
-    rows, positions = rows[order], positions[order]
-    # A run is a stretch of consecutive backing pages; repeats of a page are copied from its first row.
-    distinct, first_of = np.unique(positions, return_index=True)
-    breaks = np.flatnonzero(np.diff(distinct) != 1) + 1
-    for run in np.split(np.arange(len(distinct)), breaks):
-        for at in range(0, len(run), MAX_RUN):
-            _read_run(backing, distinct, first_of, run[at : at + MAX_RUN], rows, pages, mask)
-    if strict:
-        lost = rows[first_of][~mask[rows[first_of]]]
-        if len(lost):
-            start = int(wanted[lost].min()) * PAGE_SIZE
-            message = f"{len(lost)} of the pages cannot be read, the first at guest physical address {start:#x}"
+class PageReader:
+    """Batches of guest pages over ``ranges``, which ascend by guest page."""
+
+    def __init__(self, ranges: Sequence[MemoryRange], backing: PageBacking, *, strict: bool) -> None:
+        self._backing = backing
+        self._strict = strict
+        self._starts, self._counts, self._places = (
+            np.array([item[column] for item in ranges], dtype=np.uint64) for column in range(3)
+        )
+
+    def read(self, page_numbers: Sequence[int] | npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], Mask]:
+        """See ``GuestPhysicalMemory.pages``. In strict mode lost pages raise GuestMemoryError, holes do not."""
+        wanted = as_uint64(page_numbers, "page numbers").reshape(-1)
+        positions, mask = self._locate(wanted)
+        rows = None if mask.all() else np.flatnonzero(mask)
+        distinct, inverse = _distinct(positions if rows is None else positions[rows])
+        content = np.empty((len(distinct), PAGE_SIZE), dtype=np.uint8)
+        lost = self._fill(distinct, content)
+        if lost:
+            sound = np.ones(len(distinct), dtype=np.bool_)
+            sound[lost] = False
+            readable = sound if inverse is None else sound[inverse]
+            mask[slice(None) if rows is None else rows] = readable
+            self._refuse(wanted if rows is None else wanted[rows], readable)
+        found = content if inverse is None else content[inverse]
+        if rows is None:
+            return found, mask
+        pages = np.zeros((len(wanted), PAGE_SIZE), dtype=np.uint8)
+        pages[rows] = found
+        return pages, mask
+
+    def _locate(self, wanted: Numbers) -> tuple[Numbers, Mask]:
+        """The backing page of each guest page, and which of them are inside of a range."""
+        if not len(self._starts):
+            return wanted, np.zeros(len(wanted), dtype=np.bool_)
+        index = np.searchsorted(self._starts, wanted, side="right") - 1
+        inside = wanted - self._starts[index]  # before the first range index is -1 and the difference wraps
+        mask: Mask = (index >= 0) & (inside < self._counts[index])
+        return self._places[index] + inside, mask
+
+    def _fill(self, distinct: Numbers, content: npt.NDArray[np.uint8]) -> list[int]:
+        """Read ascending backing pages into their rows; the rows that could not be read, which are zero."""
+        view = content.reshape(-1).data
+        lost: list[int] = []
+        for first, stop in _runs(distinct):
+            start = int(distinct[first]) * PAGE_SIZE
+            for item in self._backing.read_into(start, view[first * PAGE_SIZE : stop * PAGE_SIZE]):
+                low = first + max(0, (item.start - start) // PAGE_SIZE)
+                high = min(stop, first - (start - item.end) // PAGE_SIZE)
+                lost.extend(range(low, high))
+        if lost:
+            content[lost] = 0
+        return lost
+
+    def _refuse(self, wanted: Numbers, readable: Mask) -> None:
+        """In strict mode raise for pages that are lost."""
+        bad = wanted[~readable]
+        if self._strict and len(bad):
+            start = int(bad.min()) * PAGE_SIZE
+            message = f"{len(bad)} of the pages cannot be read, the first at guest physical address {start:#x}"
             raise GuestMemoryError(message, start=start, end=start + PAGE_SIZE, reason="damaged")
-    repeats = np.setdiff1d(np.arange(len(rows)), first_of, assume_unique=True)
-    source = rows[first_of[np.searchsorted(distinct, positions[repeats])]]
-    pages[rows[repeats]] = pages[source]
-    mask[rows[repeats]] = mask[source]
-    return pages, mask
 
 
-def _read_run(
-    backing: PageBacking,
-    distinct: npt.NDArray[np.uint64],
-    first_of: npt.NDArray[np.intp],
-    run: npt.NDArray[np.intp],
-    rows: npt.NDArray[np.intp],
-    pages: npt.NDArray[np.uint8],
-    mask: npt.NDArray[np.bool_],
-) -> None:
-    """Read one run of backing pages and put them into their rows."""
-    if not len(run):
-        return
-    start = int(distinct[run[0]]) * PAGE_SIZE
-    data, lost = backing.read(start, len(run) * PAGE_SIZE)
-    targets = rows[first_of[run]]
-    pages[targets] = np.frombuffer(data, dtype=np.uint8).reshape(-1, PAGE_SIZE)
-    for item in lost:
-        low = max(0, (item.start - start) // PAGE_SIZE)
-        high = min(len(run), -(-(item.end - start) // PAGE_SIZE))
-        bad = targets[low:high] if low < high else targets[:0]
-        mask[bad] = False
-        pages[bad] = 0
+def _distinct(positions: Numbers) -> tuple[Numbers, npt.NDArray[np.intp] | None]:
+    """The positions ascending and without repeats, and where each of the given ones is; None where they are so already."""
+    if len(positions) < 2 or bool((positions[1:] > positions[:-1]).all()):
+        return positions, None
+    distinct, inverse = np.unique(positions, return_inverse=True)
+    return distinct, inverse.reshape(-1)
+
+
+def _runs(distinct: Numbers) -> Iterator[tuple[int, int]]:
+    """(first, stop) of the stretches of consecutive numbers, of at most one block each."""
+    breaks = np.flatnonzero(distinct[1:] - distinct[:-1] != 1) + 1
+    first = 0
+    for stop in [*breaks.tolist(), len(distinct)]:
+        for at in range(first, stop, MAX_RUN):
+            yield at, min(at + MAX_RUN, stop)
+        first = stop

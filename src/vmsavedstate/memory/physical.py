@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +19,8 @@ from .search import Pattern, Piece, Progress, search
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from .batch import PageReader
 
 GAP_PIECE = 1 << 20
 
@@ -75,6 +78,7 @@ class GuestPhysicalMemory:
         sizes = [item.page_count * PAGE_SIZE for item in self.ranges]
         self._raw_starts = [0, *accumulate(sizes)]
         self.size = self._raw_starts.pop()
+        self._recent = (0, 0, 0)  # the range that was read last
 
     def __repr__(self) -> str:
         """Size and chunks, for people at a prompt."""
@@ -115,12 +119,15 @@ class GuestPhysicalMemory:
         the same. Raises GuestMemoryError, SourceError, InvalidArgumentError (negative numbers, more than 4 GiB at
         once).
         """
+        if fill is None and 0 < size <= PAGE_SIZE:  # the common case, quickly
+            start, end, shift = self._recent
+            if not start <= gpa < end:
+                start, end, shift = self._recent = self._range_of(gpa)
+            if start <= gpa and gpa + size <= end:
+                data, lost = self.backing.read(gpa + shift, size)
+                if not lost:
+                    return data
         check_request(gpa, size, fill)
-        index = bisect_right(self._starts, gpa) - 1
-        if index >= 0 and gpa + size <= self._ends[index]:  # the common case: one run of memory
-            data, lost = self.backing.read(self._positions[index] + gpa - self._starts[index], size)
-            if not lost:
-                return data
         if fill is None:
             self.require(gpa, size)
         runs = list(self.runs(gpa, size))
@@ -136,6 +143,13 @@ class GuestPhysicalMemory:
                 data = bytes(patched)
             parts.append(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _range_of(self, gpa: int) -> tuple[int, int, int]:
+        """Start and end of the range an address is in, and what leads to its backing position; nothing in a hole."""
+        index = bisect_right(self._starts, gpa) - 1
+        if index < 0 or gpa >= self._ends[index]:
+            return 0, 0, 0
+        return self._starts[index], self._ends[index], self._positions[index] - self._starts[index]
 
     def read_into(self, gpa: int, buffer: bytearray | memoryview, *, fill: int | None = None) -> None:
         """Fill a writable buffer from guest physical address ``gpa``; as :meth:`read`, without a copy where possible.
@@ -164,9 +178,13 @@ class GuestPhysicalMemory:
         Returns an array of shape (n, 4096), uint8, and a mask of shape (n,): False where the page is in a hole,
         missing or damaged; such rows are zero. In strict mode missing and damaged pages raise GuestMemoryError.
         """
-        from .batch import read_pages
+        return self._page_reader.read(page_numbers)
 
-        return read_pages(self.ranges, self.backing, page_numbers, strict=self.strict)
+    @cached_property
+    def _page_reader(self) -> PageReader:
+        from .batch import PageReader
+
+        return PageReader(self.ranges, self.backing, strict=self.strict)
 
     def require(self, gpa: int, size: int) -> None:
         """Raise GuestMemoryError for the first hole between ``gpa`` and ``gpa + size``; reads nothing."""

@@ -102,9 +102,9 @@ class AddressSpace:
     ) -> Iterator[MappedRun]:
         """All that is mapped from ``start`` to ``end`` (excluded), lazily: maximal runs in ascending order.
 
-        ``lost`` is called with every LostTable, and reading goes on. Without it, tables that are missing from the file or
-        damaged raise GuestMemoryError. Raises PageTablesError at the point where a set of tables that point into each
-        other has given more than any sound one could.
+        ``lost`` is called with every LostTable, in no particular order, and reading goes on. Without it, tables that are
+        missing from the file or damaged raise GuestMemoryError. Raises PageTablesError at the point where a set of tables
+        that point into each other has given more than any sound one could.
         """
         from .enumeration import mapped_runs
 
@@ -126,9 +126,15 @@ class AddressSpace:
         missing and damaged memory raises all the same. Raises PageNotMapped,
         GuestMemoryError, SourceError, InvalidArgumentError (more than 4 GiB at once, or behind 2**64).
         """
-        if fill is None and gva >= 0 and 0 < size <= PAGE - (gva & 4095):
+        if fill is None and 0 < size <= PAGE - (gva & 4095):
             try:
-                return self._memory.read(self.translate(gva), size)
+                page: int = self._views[gva >> 21][gva >> 12 & 511]  # translate, without a call
+            except KeyError:
+                page = self._page(gva)
+            if not page:
+                raise self._not_mapped(gva)
+            try:
+                return self._memory.read(page + (gva & 4095) - 1, size)
             except GuestMemoryError as error:
                 raise _at_virtual(error, gva) from error
         check_request(gva, size, fill)

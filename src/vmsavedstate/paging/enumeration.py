@@ -14,12 +14,13 @@ import numpy.typing as npt
 from ..errors import GuestMemoryError, PageTablesError
 from ..memory import GuestPhysicalMemory
 from .access import Access
-from .forms import Level
-from .selection import Layout, Tree
+from .forms import NEVER, Level
+from .selection import TOP, Layout, Tree
 from .vectors import PAGE_SHIFT, Addresses, denied, entry_type, is_hole, pages_of, tables_of
 
 MANY_TABLES = 1 << 13  # visits that are granted to any memory, however small
-BATCH_ENTRIES = 1 << 18  # entries of last-level tables taken at a time
+BATCH_ENTRIES = 1 << 18  # entries of tables taken at a time
+MANY_PAGES = 16  # address bits of the largest last-level page
 
 _RIGHTS = {number: Access(number) for number in range(64)}
 
@@ -86,8 +87,27 @@ class Runs(NamedTuple):
         return Runs(self.gva[firsts], self.gpa[firsts], np.add.reduceat(self.size, firsts), self.access[firsts])
 
 
-def _together(first: Runs, second: Runs) -> Runs:
-    return Runs(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
+class _Tables(NamedTuple):
+    """Tables of one level: where they are, the first virtual address each speaks for, and what is denied above them."""
+
+    address: Addresses
+    start: Addresses
+    denied: Addresses
+
+    def __len__(self) -> int:
+        return len(self.address)
+
+    def take(self, which: slice) -> _Tables:
+        return _Tables(self.address[which], self.start[which], self.denied[which])
+
+
+_NO_TABLES = _Tables(*(np.zeros(0, dtype=np.uint64) for _ in range(3)))
+
+
+def _interleaved(first: Runs, second: Runs) -> Runs:
+    """Two ascending batches as one."""
+    joined = Runs(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
+    return joined.take(np.argsort(joined.gva, kind="stable")).merged()
 
 
 Told = Callable[[LostTable], object]
@@ -152,98 +172,67 @@ class _Enumeration:
     def run(self) -> Iterator[Runs]:
         """All runs."""
         level = self._form.levels[0]
-        span = 1 << level.shift + level.bits
-        base = self._tree.start & ~(span - 1)
-        if len(self._form.levels) == 1:
-            root, start = np.array([self._tree.root], dtype=np.uint64), np.array([base], dtype=np.uint64)
-            yield self._finished(self._leaves(root, start, np.zeros(1, dtype=np.uint64)))
-        else:
-            yield from self._table(0, self._tree.root, base, 0)
+        base = self._tree.start & ~((1 << level.shift + level.bits) - 1)
+        root = _Tables(*(np.array([value], dtype=np.uint64) for value in (self._tree.root, base, 0)))
+        for batch in self._below(0, root):
+            yield batch.cut(self._start, self._end)
 
-    def _table(self, depth: int, table: int, base: int, denied_above: int) -> Iterator[Runs]:
-        """What one table that is not of the last level maps; ``base`` is the first address it speaks for."""
-        level = self._form.levels[depth]
-        self._count(1, base)
-        entries, numbers = self._entries(level, table, base)
-        mapped, pages = pages_of(self._form, level, entries)
-        further, tables = tables_of(self._form, level, entries)
-        further &= ~mapped
-        starts = np.uint64(base) + (numbers << np.uint64(level.shift))
-        rights = denied(entries, level.table_denials) | np.uint64(denied_above)
-        own = self._pages(level, starts[mapped], pages[mapped], entries[mapped], denied_above)
-        if depth + 2 == len(self._form.levels):
-            yield from self._last_levels(own, tables[further], starts[further], rights[further])
-            return
+    def _below(self, depth: int, tables: _Tables) -> Iterator[Runs]:
+        """What tables of one level map, with all below them: level by level, many tables at a time."""
+        own, further = self._decode(self._form.levels[depth], tables)
         at = 0
-        rows = zip(tables[further].tolist(), starts[further].tolist(), rights[further].tolist(), strict=True)
-        for child, start, above in rows:  # in order: own pages below the child first
-            stop = int(np.searchsorted(own.gva, np.uint64(start)))
-            if stop > at:
-                yield self._finished(own.take(slice(at, stop)))
-                at = stop
-            yield from self._table(depth + 1, child, start, above)
+        if depth + 1 < len(self._form.levels):
+            step = max(1, BATCH_ENTRIES >> self._form.levels[depth + 1].bits)
+            for first in range(0, len(further), step):
+                for batch in self._below(depth + 1, further.take(slice(first, first + step))):
+                    if not len(batch):
+                        continue
+                    stop = int(np.searchsorted(own.gva, batch.gva[-1]))
+                    yield _interleaved(own.take(slice(at, stop)), batch) if at < stop else batch
+                    at = stop
         if at < len(own):
-            yield self._finished(own.take(slice(at, None)))
+            yield own.take(slice(at, None))
 
-    def _last_levels(self, own: Runs, tables: Addresses, starts: Addresses, above: Addresses) -> Iterator[Runs]:
-        """The last-level tables of a directory together with the large pages in it."""
-        if not len(tables):
-            yield self._finished(own)
-            return
-        step = max(1, BATCH_ENTRIES >> self._form.levels[-1].bits)
-        at = 0
-        for first in range(0, len(tables), step):
-            piece = slice(first, first + step)
-            self._count(len(tables[piece]), int(starts[first]))
-            following = starts[first + step : first + step + 1]
-            stop = int(np.searchsorted(own.gva, following[0])) if len(following) else len(own)
-            leaves = self._leaves(tables[piece], starts[piece], above[piece])
-            joined = _together(own.take(slice(at, stop)), leaves)
-            at = stop
-            yield self._finished(joined.take(np.argsort(joined.gva, kind="stable")))
+    def _decode(self, level: Level, tables: _Tables) -> tuple[Runs, _Tables]:
+        """The memory that tables of a level map themselves, and the tables they point to; both ascend."""
+        self._count(len(tables), int(tables.start[0]))
+        form, span = self._form, np.uint64(level.shift)
+        entries = self._read_tables(tables, (1 << level.bits) * form.entry_size, 1 << level.shift + level.bits)
+        rows, columns = np.nonzero(entries)
+        words = entries[rows, columns]
+        starts = tables.start[rows] + (columns.astype(np.uint64) << span)
+        above = tables.denied[rows]
+        if level.shift > MANY_PAGES:  # below, cutting the runs is cheaper than choosing among entries
+            wanted = (starts < np.uint64(self._end)) if self._end < TOP else np.ones(len(starts), dtype=np.bool_)
+            wanted &= starts + np.uint64((1 << level.shift) - 1) >= np.uint64(self._start)
+            words, starts, above = words[wanted], starts[wanted], above[wanted]
+        mapped, pages = pages_of(form, level, words)
+        own = self._pages(level, starts[mapped], pages[mapped], words[mapped], above[mapped])
+        if level.is_table == NEVER:
+            return own, _NO_TABLES
+        further, targets = tables_of(form, level, words)
+        further &= ~mapped
+        rights = denied(words[further], level.table_denials) | above[further]
+        return own, _Tables(targets[further], starts[further], rights)
 
-    def _leaves(self, tables: Addresses, starts: Addresses, above: Addresses) -> Runs:
-        """Runs of last-level tables, merged within each."""
-        level, form = self._form.levels[-1], self._form
-        count = 1 << level.bits
-        entries = self._read_tables(tables, count * form.entry_size, starts, 1 << level.shift + level.bits)
-        mapped, pages = pages_of(form, level, entries)
-        rows, columns = np.nonzero(mapped)
-        gva = starts[rows] + (columns.astype(np.uint64) << np.uint64(level.shift))
-        return self._pages(level, gva, pages[mapped], entries[mapped], above[rows])
-
-    def _pages(self, level: Level, gva: Addresses, gpa: Addresses, entries: Addresses, above: Addresses | int) -> Runs:
+    def _pages(self, level: Level, gva: Addresses, gpa: Addresses, entries: Addresses, above: Addresses) -> Runs:
         """Runs of entries of one level that map memory."""
-        rights = denied(entries, level.page_denials) | np.asarray(above, dtype=np.uint64)
+        rights = denied(entries, level.page_denials) | above
         access = np.array(self._form.rights, dtype=np.uint64)[rights.astype(np.intp)]
         return Runs(gva, gpa, np.full(len(gva), 1 << level.shift, dtype=np.uint64), access).merged()
 
-    def _finished(self, runs: Runs) -> Runs:
-        return runs.cut(self._start, self._end).merged()
-
-    def _entries(self, level: Level, table: int, base: int) -> tuple[Addresses, Addresses]:
-        """The entries of a table that speak for the wanted addresses, and their numbers; those that are 0 left out."""
-        span = 1 << level.shift
-        first = max(0, self._start - base) // span
-        last = min((1 << level.bits) - 1, (self._end - 1 - base) // span)
-        size = self._form.entry_size
-        starts = np.array([base + first * span], dtype=np.uint64)
-        count = last - first + 1
-        (entries,) = self._read_tables(
-            np.array([table + first * size], dtype=np.uint64), count * size, starts, count * span
-        )
-        numbers = np.flatnonzero(entries)
-        return entries[numbers], (numbers + first).astype(np.uint64)
-
-    def _read_tables(self, tables: Addresses, size: int, starts: Addresses, span: int) -> Addresses:
+    def _read_tables(self, tables: _Tables, size: int, span: int) -> Addresses:
         """``size`` bytes of each table as rows of entries; what cannot be read is told, and zeros, which map nothing."""
-        inside = (tables & np.uint64(0xFFF)).astype(np.intp)
+        inside = (tables.address & np.uint64(0xFFF)).astype(np.intp)
         count = (int(inside.max(initial=0)) + size + 4095) // 4096  # pages; tables of larger granules take several
-        numbers = (tables >> np.uint64(PAGE_SHIFT))[:, None] + np.arange(count, dtype=np.uint64)
-        pages, there = self._memory.pages(numbers.reshape(-1))
-        there = there.reshape(len(tables), count)
-        for row in np.flatnonzero(~there.all(axis=1)).tolist():
-            self._tell(int(starts[row]), span, int(tables[row]), numbers[row][~there[row]].tolist())
+        numbers = tables.address >> np.uint64(PAGE_SHIFT)
+        if count > 1:
+            numbers = (numbers[:, None] + np.arange(count, dtype=np.uint64)).reshape(-1)
+        pages, there = self._memory.pages(numbers)
+        if not there.all():
+            for row in np.flatnonzero(~there.reshape(len(tables), count).all(axis=1)).tolist():
+                own = slice(row * count, (row + 1) * count)
+                self._tell(int(tables.start[row]), span, int(tables.address[row]), numbers[own][~there[own]].tolist())
         words = pages.view(entry_type(self._form)).reshape(len(tables), -1)
         width = self._form.entry_size
         if words.shape[1] * width != size:

@@ -22,6 +22,8 @@ Addresses = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 
 _OFFSETS = np.arange(ENTRIES, dtype=np.uint64) << np.uint64(PAGE_SHIFT)
+_PAGES = _OFFSETS + np.uint64(1)
+_EMPTY = np.zeros(ENTRIES, dtype=np.uint64)
 
 
 def assemble(entries: Addresses, fields: tuple[Field, ...]) -> Addresses:
@@ -68,23 +70,28 @@ def entry_type(form: Form) -> np.dtype[np.unsignedinteger[npt.NBitBase]]:
     return np.dtype(f"<u{form.entry_size}")
 
 
-def follow(memory: GuestPhysicalMemory, layout: Layout, starts: Addresses) -> tuple[Addresses, Mask]:
-    """The tiles that begin at ``starts`` (n addresses), shape (n, 512), and which of them could be looked up.
+def follow(memory: GuestPhysicalMemory, layout: Layout, starts: Addresses, tiles: Addresses) -> Mask:
+    """Fill ``tiles``, of shape (n, 512) and all zero, with the tiles that begin at the n addresses ``starts``.
 
-    An entry is a page's guest physical address plus 1, 0 where nothing is mapped. In strict mode of the memory a table
-    that cannot be read raises GuestMemoryError, else its tiles are told as not looked up.
+    An entry is a page's guest physical address plus 1, 0 where nothing is mapped. Returns which tiles could be looked up.
+    In strict mode of the memory a table that cannot be read raises GuestMemoryError.
     """
-    tiles = np.zeros((len(starts), ENTRIES), dtype=np.uint64)
     known = np.ones(len(starts), dtype=np.bool_)
     addresses = _normal(layout, starts)
     if not layout.trees:
-        tiles[:] = addresses[:, None] + _OFFSETS + np.uint64(1)
-        tiles[addresses >= np.uint64(layout.identity)] = 0
+        inside = np.flatnonzero(addresses < np.uint64(layout.identity))
+        _fill_straight(tiles, inside, addresses[inside])
     for tree in layout.trees:
         live = np.flatnonzero((addresses >= np.uint64(tree.start)) & (addresses <= np.uint64(tree.end - 1)))
         if len(live):
             _follow_tree(memory, tree, addresses, live, tiles, known)
-    return tiles, known
+    return known
+
+
+def _fill_straight(tiles: Addresses, rows: npt.NDArray[np.intp], bases: Addresses) -> None:
+    """Fill some rows with pages that follow each other from the physical address of each row on."""
+    for row, base in zip(rows.tolist(), bases.tolist(), strict=True):
+        np.add(_PAGES, np.uint64(base), out=tiles[row])  # row by row: a temporary array of all would cost more
 
 
 def _normal(layout: Layout, addresses: Addresses) -> Addresses:
@@ -114,8 +121,9 @@ def _follow_tree(
         at = tables + _index(level, addresses[live]) * np.uint64(form.entry_size)
         entries = _gather(memory, at, 1, form, live, known)[:, 0]
         mapped, targets = pages_of(form, level, entries)
-        inside = addresses[live] & np.uint64((1 << level.shift) - 1)
-        tiles[live[mapped]] = (targets + inside)[mapped, None] + _OFFSETS + np.uint64(1)
+        if mapped.any():
+            targets += addresses[live] & np.uint64((1 << level.shift) - 1)
+            _fill_straight(tiles, live[mapped], targets[mapped])
         further, tables = tables_of(form, level, entries)
         further &= ~mapped
         live, tables = live[further], tables[further]
@@ -140,12 +148,14 @@ def _leaf_tiles(form: Form, level: Level, entries: Addresses) -> Addresses:
     """Rows of last-level entries as tiles; one entry of a larger granule fills several places."""
     mapped, targets = pages_of(form, level, entries)
     per_entry = 1 << level.shift - PAGE_SHIFT
-    pages = targets[:, :, None] + _OFFSETS[:per_entry] + np.uint64(1)
-    pages *= mapped[:, :, None]
-    flat: Addresses = pages.reshape(len(entries), -1)
-    if flat.shape[1] == ENTRIES:
-        return flat
-    return np.pad(flat, ((0, 0), (0, ENTRIES - flat.shape[1])))  # a root table smaller than a tile
+    if per_entry > 1:
+        targets = (targets[:, :, None] + _OFFSETS[:per_entry]).reshape(len(entries), -1)
+        mapped = np.repeat(mapped, per_entry, axis=1)
+    targets += np.uint64(1)
+    targets *= mapped
+    if targets.shape[1] == ENTRIES:
+        return targets
+    return np.pad(targets, ((0, 0), (0, ENTRIES - targets.shape[1])))  # a root table smaller than a tile
 
 
 def _gather(
@@ -176,7 +186,7 @@ def is_hole(memory: GuestPhysicalMemory, page: int) -> bool:
 
 
 def follow_one(memory: GuestPhysicalMemory, layout: Layout, gva: int) -> Addresses:
-    """The tile that ``gva`` is in, shape (1, 512); quicker than :func:`follow` for one.
+    """The tile that ``gva`` is in, shape (512,); quicker than :func:`follow` for one.
 
     Raises GuestMemoryError where a table in it cannot be read.
     """
@@ -185,13 +195,13 @@ def follow_one(memory: GuestPhysicalMemory, layout: Layout, gva: int) -> Address
         if tree.start <= address < tree.end:
             return _follow_one_in(memory, tree, gva, address)
     if layout.trees or address >= layout.identity:
-        return np.zeros((1, ENTRIES), dtype=np.uint64)
+        return _EMPTY
     return _straight(address)
 
 
 def _straight(gpa: int) -> Addresses:
     """A tile whose pages follow each other in physical memory."""
-    tile: Addresses = (np.uint64(gpa + 1) + _OFFSETS).reshape(1, -1)
+    tile: Addresses = _PAGES + np.uint64(gpa)
     return tile
 
 
@@ -201,13 +211,14 @@ def _follow_one_in(memory: GuestPhysicalMemory, tree: Tree, gva: int, address: i
     kind, target = "table", tree.root
     for level, _, _, kind, found in visits(memory, tree, gva, address, upper):
         if found is None:
-            return np.zeros((1, ENTRIES), dtype=np.uint64)
+            return _EMPTY
         target = found
         if kind == "page":
             return _straight(target + (address & (1 << level.shift) - 1))
     count, first = min(1 << TILE_SHIFT - last.shift, 1 << last.bits), address >> last.shift & (1 << last.bits) - 1
     data = read_table(memory, target + first * form.entry_size, count * form.entry_size, gva, last.name)
     if data is None:
-        return np.zeros((1, ENTRIES), dtype=np.uint64)
+        return _EMPTY
     entries = np.frombuffer(data, dtype=entry_type(form)).astype(np.uint64)
-    return _leaf_tiles(form, last, entries.reshape(1, -1))
+    tile: Addresses = _leaf_tiles(form, last, entries.reshape(1, -1))[0]
+    return tile

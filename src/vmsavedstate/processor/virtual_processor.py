@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..datatypes.enums import PagingMode, VirtualProcessorArch
 from ..errors import InvalidArgumentError, RegisterNotAvailableError, VtlNotEnabledError
@@ -25,6 +25,14 @@ _FAMILIES = {
     VirtualProcessorArch.X64: "x86",
     VirtualProcessorArch.ARMV8: "arm64",
 }
+
+
+class ReadMemory(Protocol):
+    """How memory is read: ``size`` bytes from an address, with a byte to stand for what is not there."""
+
+    def __call__(self, gva: int, size: int, *, fill: int | None = None) -> bytes:
+        """The bytes."""
+        ...
 
 
 class VirtualProcessor:
@@ -149,9 +157,13 @@ class VirtualProcessor:
     def _space(self) -> AddressSpace:
         return self.address_space()
 
-    def translate(self, gva: int) -> int:
-        """The guest physical address of ``gva``: :meth:`AddressSpace.translate`. Raises PageNotMapped, GuestMemoryError."""
-        return self._space.translate(gva)
+    @cached_property
+    def translate(self) -> Callable[[int], int]:
+        """``translate(gva)``: its guest physical address; :meth:`AddressSpace.translate` itself, for its speed.
+
+        Raises PageNotMapped, GuestMemoryError.
+        """
+        return self._space.translate
 
     def walk(self, gva: int) -> Walk:
         """Every step of the translation of ``gva``: :meth:`AddressSpace.walk`. Raises GuestMemoryError."""
@@ -173,9 +185,13 @@ class VirtualProcessor:
         """The virtual addresses of a physical address: :meth:`AddressSpace.reverse`."""
         return self._space.reverse(gpa, start, end)
 
-    def read(self, gva: int, size: int, *, fill: int | None = None) -> bytes:
-        """``size`` bytes of virtual memory: :meth:`AddressSpace.read`. Raises PageNotMapped, GuestMemoryError."""
-        return self._space.read(gva, size, fill=fill)
+    @cached_property
+    def read(self) -> ReadMemory:
+        """``read(gva, size, *, fill=None)``: bytes of virtual memory; :meth:`AddressSpace.read` itself, for its speed.
+
+        Raises PageNotMapped, GuestMemoryError.
+        """
+        return self._space.read
 
     def read_into(self, gva: int, buffer: bytearray | memoryview, *, fill: int | None = None) -> None:
         """Virtual memory into a writable buffer: :meth:`AddressSpace.read_into`. Raises as :meth:`read`."""

@@ -53,13 +53,17 @@ class RamBlocks:
         self._log = log
         self._codec: codec.Codec | None = None
         self._numbers: list[int] | None = None
+        self._plain: dict[int, KeyEntry] = {}  # blocks that were found to be plain, and inside of their file
         self._indexes: ByteCache[int, _Index] = ByteCache(INDEX_CACHE)
         self._pages: ByteCache[int, bytes] = ByteCache(PAGE_CACHE)
 
     def read(self, position: int, size: int) -> tuple[bytes, Sequence[Unreadable]]:
         """``size`` bytes from ``position``; what cannot be delivered is zero and listed."""
-        number, start = divmod(position, BLOCK)
+        number, start = position // BLOCK, position % BLOCK
         if start + size <= BLOCK:
+            plain = self._plain.get(number)
+            if plain is not None:
+                return plain.source.read(plain.value_offset + start, size), ()
             return self._read_in_block(number, start, size)
         parts: list[bytes] = []
         lost: list[Unreadable] = []
@@ -139,6 +143,7 @@ class RamBlocks:
             self._log.loss(entry.source.path, entry.offset, f"the value of {entry.path} {why}", found=entry.size)
             return bytes(size), [self._lost(number, 0, BLOCK, "damaged", f"its block {why}")]
         if entry.size == BLOCK:
+            self._plain[number] = entry
             return entry.source.read(entry.value_offset + start, size), ()
         if size <= SMALL:
             return self._read_cached(number, entry, start, size)
