@@ -7,10 +7,10 @@ SAMPLE := examples/sample-guest.vmrs
 export VMSAVEDSTATE_SAMPLES ?= $(wildcard $(CURDIR)/.samples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint samples bench clean
+.PHONY: help demo test test-all test-guests lint samples bench clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */|/' | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 # The stamps depend on what is compiled or declared: a changed kernel is built again, changed Python needs nothing.
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard rust/src/*.rs) rust/Cargo.toml
@@ -40,9 +40,12 @@ demo: $(VENV)/.installed  ## set up, and show what is in the bundled saved state
 test: $(VENV)/.test  ## the fast suite, under two minutes
 	$(BIN)/python -m pytest -q -n auto -m "not slow"
 
-test-all: $(VENV)/.peers lint  ## everything: real states, independent peers, both codecs
-	$(BIN)/python -m pytest -q -n auto
-	VMSAVEDSTATE_KERNEL=python $(BIN)/python -m pytest -q -n auto
+test-all: $(VENV)/.peers lint  ## everything: real states and guests (with QEMU), independent peers, both codecs
+	VMSAVEDSTATE_KERNEL=python $(BIN)/python -m pytest -q -n auto -m "not guest"
+	$(BIN)/python -m pytest -q -n auto -m "not rare_guest"
+
+test-guests: $(VENV)/.peers  ## boot 17 real guests under QEMU, and compare every answer (Debian; five minutes)
+	$(BIN)/python -m pytest -q -n auto tests/guests
 
 lint: $(VENV)/.test  ## ruff, mypy --strict, the import rule
 	$(BIN)/ruff check .

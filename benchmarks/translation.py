@@ -163,7 +163,10 @@ def against(
 
 
 def _rate(number: float) -> str:
-    return f"{number / 1e6:.2f} M/s" if number >= 1e6 else f"{number / 1e3:.1f} k/s"
+    for size, unit in ((1e6, "M/s"), (1e3, "k/s")):
+        if number >= size:
+            return f"{number / size:.2f} {unit}"
+    return f"{number:.1f}/s"
 
 
 def singles(made: Guest, addresses: Addresses) -> Iterator[Result]:
@@ -204,7 +207,7 @@ def enumeration(made: Guest) -> Iterator[Result]:
         return sum(item[1] for item in layer.mapping(0, LOW_48, ignore_errors=True))
 
     peers = {"Volatility": peer_cold_and_warm(lambda: volatility_layer(made.flat, made.root), theirs)}
-    yield from against("mappings", made, lambda vp: list(vp.mappings()), peers, {"Volatility": 100}, 1000)
+    yield from against("mappings", made, lambda vp: list(vp.mappings()), peers, {"Volatility": 100}, 1)
 
 
 def reads(made: Guest, addresses: Addresses) -> Iterator[Result]:

@@ -49,6 +49,7 @@ class Source:
         self._lock = threading.Lock()  # serialises seek+read where the platform has no positioned read
         self._patches: tuple[Patch, ...] = ()
         self._starts: tuple[int, ...] = ()
+        self._direct = _HAS_PREAD
         self._fd = _open_read_only(path, self.path)
         self.file_size = self.size = os.lseek(self._fd, 0, os.SEEK_END)
 
@@ -76,6 +77,7 @@ class Source:
         """
         merged = _disjoint(patches)
         self._patches = tuple(merged)
+        self._direct = _HAS_PREAD and not merged
         self._starts = tuple(patch.offset for patch in merged)
         self.size = max([self.file_size, *(patch.end for patch in merged)])
 
@@ -84,21 +86,19 @@ class Source:
 
         Raises SourceError where the file ends before (callers check bounds first, so it shrank) or cannot be read.
         """
-        if self._patches:
-            buffer = bytearray(size)
-            self._read_patched(offset, memoryview(buffer))
-            return bytes(buffer)
-        fd = self._fd
-        if not _HAS_PREAD:
-            data = self._pread(size, offset)
-        else:  # as _pread does, without a call: small reads are many
+        if self._direct:  # as _pread does, without a call: small reads are many
+            fd = self._fd
             try:
                 data = os.pread(fd, size, offset)
             except (OSError, OverflowError) as error:
                 raise self._unreadable(error, offset) from error
-            if self._fd != fd:
-                raise self._closed()
-        return data if len(data) == size else self._read_rest(data, offset, size)
+            if len(data) == size and self._fd == fd:
+                return data
+        if self._patches:
+            buffer = bytearray(size)
+            self._read_patched(offset, memoryview(buffer))
+            return bytes(buffer)
+        return self._read_rest(self._pread(size, offset), offset, size)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill a writable byte view from byte ``offset``; errors as for :meth:`read`."""
@@ -108,7 +108,7 @@ class Source:
             self._read_file_into(offset, buffer)
 
     def _read_rest(self, data: bytes, offset: int, size: int) -> bytes:
-        """``data``, which a first call delivered, and what further ones do."""
+        """``data``, which a first call delivered, and where that is not all what further ones do."""
         parts, got = [data], len(data)
         while got < size:  # one call may deliver less, e.g. above 2 GiB or on a network file system
             data = self._pread(size - got, offset + got)

@@ -35,6 +35,7 @@ class AddressSpace:
 
     def __init__(self, memory: GuestPhysicalMemory, layout: Layout) -> None:
         self._memory = memory
+        self._read_physical = memory.read
         self._layout = layout
         self._views: dict[int, memoryview] = {}  # address >> 21 -> its tile; filled by _tiles
 
@@ -126,7 +127,8 @@ class AddressSpace:
         missing and damaged memory raises all the same. Raises PageNotMapped,
         GuestMemoryError, SourceError, InvalidArgumentError (more than 4 GiB at once, or behind 2**64).
         """
-        if fill is None and 0 < size <= PAGE - (gva & 4095):
+        inside = gva & 4095
+        if fill is None and 0 < size <= PAGE - inside:
             try:
                 page: int = self._views[gva >> 21][gva >> 12 & 511]  # translate, without a call
             except KeyError:
@@ -134,7 +136,7 @@ class AddressSpace:
             if not page:
                 raise self._not_mapped(gva)
             try:
-                return self._memory.read(page + (gva & 4095) - 1, size)
+                return self._read_physical(page + inside - 1, size)
             except GuestMemoryError as error:
                 raise _at_virtual(error, gva) from error
         check_request(gva, size, fill)

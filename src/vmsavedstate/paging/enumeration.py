@@ -6,6 +6,8 @@ The tables are taken whole: an array of entries per table, all last-level tables
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy.typing as npt
 from ..errors import GuestMemoryError, PageTablesError
 from ..memory import GuestPhysicalMemory
 from .access import Access
-from .forms import NEVER, Level
+from .forms import NEVER, Form, Level
 from .selection import TOP, Layout, Tree
 from .vectors import PAGE_SHIFT, Addresses, denied, entry_type, is_hole, pages_of, tables_of
 
@@ -151,20 +153,23 @@ def batches(memory: GuestPhysicalMemory, layout: Layout, start: int, end: int, l
             values = (start, start, min(end, layout.identity) - start, layout.rights)
             yield Runs(*(np.array([value], dtype=np.uint64) for value in values))
         return
-    for tree in layout.trees:
-        if start < tree.end and end > tree.start:
-            yield from _Enumeration(memory, tree, max(start, tree.start), min(end, tree.end), lost).run()
+    wanted = [tree for tree in layout.trees if start < tree.end and end > tree.start]
+    for form, trees in groupby(wanted, key=attrgetter("form")):  # halves of the same form go together
+        yield from _Enumeration(memory, form, list(trees), start, end, lost).run()
 
 
 class _Enumeration:
-    """One pass over the tables of a tree."""
+    """One pass over the tables of trees of the same form."""
 
-    def __init__(self, memory: GuestPhysicalMemory, tree: Tree, start: int, end: int, lost: Told | None) -> None:
+    def __init__(
+        self, memory: GuestPhysicalMemory, form: Form, trees: list[Tree], start: int, end: int, lost: Told | None
+    ) -> None:
         self._memory = memory
-        self._form = tree.form
-        self._tree = tree
+        self._form = form
+        self._trees = trees
         self._start = start
         self._end = end
+        self._spans = [(max(start, tree.start), min(end, tree.end) - 1) for tree in trees]  # first and last address
         self._lost = lost
         # No sound set has more tables than memory has pages. Entries that point back into the tables may multiply.
         self._allowed = MANY_TABLES + memory.size // 4096
@@ -172,10 +177,12 @@ class _Enumeration:
     def run(self) -> Iterator[Runs]:
         """All runs."""
         level = self._form.levels[0]
-        base = self._tree.start & ~((1 << level.shift + level.bits) - 1)
-        root = _Tables(*(np.array([value], dtype=np.uint64) for value in (self._tree.root, base, 0)))
-        for batch in self._below(0, root):
-            yield batch.cut(self._start, self._end)
+        whole = ~((1 << level.shift + level.bits) - 1)
+        rows = [(tree.root, tree.start & whole, 0) for tree in self._trees]
+        roots = _Tables(*(np.array(column, dtype=np.uint64) for column in zip(*rows, strict=True)))
+        everything = self._start == 0 and self._end == TOP
+        for batch in self._below(0, roots):
+            yield batch if everything else batch.cut(self._start, self._end)
 
     def _below(self, depth: int, tables: _Tables) -> Iterator[Runs]:
         """What tables of one level map, with all below them: level by level, many tables at a time."""
@@ -203,8 +210,9 @@ class _Enumeration:
         starts = tables.start[rows] + (columns.astype(np.uint64) << span)
         above = tables.denied[rows]
         if level.shift > MANY_PAGES:  # below, cutting the runs is cheaper than choosing among entries
-            wanted = (starts < np.uint64(self._end)) if self._end < TOP else np.ones(len(starts), dtype=np.bool_)
-            wanted &= starts + np.uint64((1 << level.shift) - 1) >= np.uint64(self._start)
+            wanted = np.zeros(len(starts), dtype=np.bool_)
+            for low, high in self._spans:
+                wanted |= (starts + np.uint64((1 << level.shift) - 1) >= np.uint64(low)) & (starts <= np.uint64(high))
             words, starts, above = words[wanted], starts[wanted], above[wanted]
         mapped, pages = pages_of(form, level, words)
         own = self._pages(level, starts[mapped], pages[mapped], words[mapped], above[mapped])

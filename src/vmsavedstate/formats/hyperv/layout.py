@@ -11,7 +11,8 @@ RAM_METADATA_VERSION = 3
 RAM_METADATA_PREFIX = struct.Struct("<IIQQQ")  # what every version is taken to have
 PAGE_SHIFT = 12
 PAGE = 1 << PAGE_SHIFT
-BLOCK = 0x100000
+BLOCK_SHIFT = 20
+BLOCK = 1 << BLOCK_SHIFT
 BLOCK_PAGES = BLOCK // PAGE
 
 # 6.1 Envelope of the partition state

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ... import codec
@@ -16,7 +16,7 @@ from ...cache import ByteCache
 from ...findings import FindingLog
 from ...keytree import KeyEntry
 from ...snapshot import Unreadable
-from .layout import BLOCK, PAGE
+from .layout import BLOCK, BLOCK_SHIFT, PAGE
 
 INDEX_CACHE = 16 << 20
 PAGE_CACHE = 32 << 20
@@ -53,17 +53,19 @@ class RamBlocks:
         self._log = log
         self._codec: codec.Codec | None = None
         self._numbers: list[int] | None = None
-        self._plain: dict[int, KeyEntry] = {}  # blocks that were found to be plain, and inside of their file
+        # How to read blocks that were found to be plain and inside of their file, and where they begin.
+        self._plain: dict[int, tuple[Callable[[int, int], bytes], int]] = {}
         self._indexes: ByteCache[int, _Index] = ByteCache(INDEX_CACHE)
         self._pages: ByteCache[int, bytes] = ByteCache(PAGE_CACHE)
 
     def read(self, position: int, size: int) -> tuple[bytes, Sequence[Unreadable]]:
         """``size`` bytes from ``position``; what cannot be delivered is zero and listed."""
-        number, start = position // BLOCK, position % BLOCK
+        number, start = position >> BLOCK_SHIFT, position & BLOCK - 1
         if start + size <= BLOCK:
             plain = self._plain.get(number)
             if plain is not None:
-                return plain.source.read(plain.value_offset + start, size), ()
+                read, offset = plain
+                return read(offset + start, size), ()
             return self._read_in_block(number, start, size)
         parts: list[bytes] = []
         lost: list[Unreadable] = []
@@ -143,7 +145,7 @@ class RamBlocks:
             self._log.loss(entry.source.path, entry.offset, f"the value of {entry.path} {why}", found=entry.size)
             return bytes(size), [self._lost(number, 0, BLOCK, "damaged", f"its block {why}")]
         if entry.size == BLOCK:
-            self._plain[number] = entry
+            self._plain[number] = (entry.source.read, entry.value_offset)
             return entry.source.read(entry.value_offset + start, size), ()
         if size <= SMALL:
             return self._read_cached(number, entry, start, size)
