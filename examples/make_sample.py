@@ -22,7 +22,8 @@ from types import TracebackType
 from typing import Any
 
 import vmsavedstate
-from vmsavedstate import FpuState, SavedStateWriter, Screen, SegmentRegister, TableRegister
+from vmsavedstate import SavedStateWriter, Screen
+from vmsavedstate.formats.qemu_elf.register_file import parse_processor
 
 HERE = Path(__file__).parent
 MEMORY = 16 << 20
@@ -30,7 +31,6 @@ RANGES = ((0x0, 0xA0000), (0x100000, MEMORY - 0x100000))  # between them: the fr
 PROBES = (0x0, 0x1FFFFF, 0x200000, 0x400000, 0x400010, 0x401FF8, 0x402000, 0xFEE00000, 0xFFFFFFFF80000000,
           0xFFFFFFFF80100092, 0xFFFFFFFF80200000, 0x0000800000000000)  # fmt: skip
 AMD = 0
-MXCSR_MASK = 0xFFFF
 
 
 def build(work: Path) -> Path:
@@ -113,35 +113,6 @@ def freeze(machine: Machine) -> None:
     raise SystemExit("the guest does not reach its end")
 
 
-def parse_registers(text: str) -> dict[str, Any]:
-    """The registers of one processor out of the monitor's text, under the names of this project."""
-    values: dict[str, Any] = {}
-    for name, number in re.findall(r"\b(R[A-Z0-9]{1,2}|CR[0-4]|DR[0-7]|EFER|MXCSR)\s*=([0-9a-f]+)", text):
-        values[{"RFL": "rflags"}.get(name, name.lower())] = int(number, 16)
-    for name, *words in re.findall(r"^(ES|CS|SS|DS|FS|GS|LDT|TR)\s*=(\w+) (\w+) (\w+) (\w+)", text, re.MULTILINE):
-        selector, base, limit, flags = (int(word, 16) for word in words)
-        # The monitor shows the second word of the descriptor: bits 16 to 19 of the limit stand between the attributes.
-        values["ldtr" if name == "LDT" else name.lower()] = SegmentRegister(base, limit, selector, flags >> 8 & 0xF0FF)
-    for name, base, limit in re.findall(r"^(GDT|IDT)=\s*(\w+) (\w+)", text, re.MULTILINE):
-        values[f"{name.lower()}r"] = TableRegister(int(base, 16), int(limit, 16))
-    for number, high, low in re.findall(r"XMM(\d+)=([0-9a-f]{16}) ([0-9a-f]{16})", text):
-        values[f"xmm{int(number)}"] = int(high + low, 16)
-    values["fpu"] = _fpu(text, values["mxcsr"])
-    values.pop("dr4", None)
-    values.pop("dr5", None)
-    return values
-
-
-def _fpu(text: str, mxcsr: int) -> FpuState:
-    control, status, tag = (
-        int(re.findall(rf"{name}=([0-9a-f]+)", text)[0], 16) for name in ("FCW", "FSW", "FTW")
-    )  # the tag word is the short one of FXSAVE already
-    physical = {int(n): int(sign + mantissa, 16) for n, mantissa, sign in re.findall(r"FPR(\d)=(\w{16}) (\w{4})", text)}
-    top = status >> 11 & 7
-    stack = tuple(physical[(top + number) & 7] for number in range(8))
-    return FpuState(control, status, tag, 0, 0, 0, mxcsr, MXCSR_MASK, stack)
-
-
 def read_memory(machine: Machine, work: Path) -> list[tuple[int, bytes]]:
     """(start, bytes) of each range of memory."""
     memory = []
@@ -192,7 +163,7 @@ def main() -> None:
     processors = [piece for piece in re.split(r"^CPU#\d+\s*$", text, flags=re.MULTILINE) if piece.strip()]
     with SavedStateWriter(out, vendor=AMD, compress=True, overwrite=True) as writer:
         for index, piece in enumerate(processors):
-            writer.add_processor(index, parse_registers(piece))
+            writer.add_processor(index, parse_processor(piece))
         for start, data in memory:
             writer.add_memory(start, len(data), partial(_slice, data))
         writer.set_screen(screen)

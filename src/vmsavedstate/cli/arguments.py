@@ -164,6 +164,12 @@ def space_arguments(function: Function) -> Function:
     return cast(Function, command)
 
 
+def range_arguments(function: Function) -> Function:
+    """From where to where: the command gets ``start`` and ``end`` (excluded)."""
+    function = click.option("--end", type=ADDRESS, default=ADDRESS_LIMIT, help="Address to end before.")(function)
+    return click.option("--start", type=ADDRESS, default=0, help="Address to begin at.")(function)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON for programs (docs/cli.md describes it).")
 
 

@@ -14,12 +14,12 @@ from ..memory import GuestPhysicalMemory, Pattern
 from ..paging import AddressSpace
 from ..state import SavedState
 from .arguments import (
-    ADDRESS,
     ADDRESS_LIMIT,
     Evidence,
     SpaceChoice,
     json_option,
     opened,
+    range_arguments,
     space_arguments,
     state_arguments,
 )
@@ -37,8 +37,7 @@ SHOWN_BYTES = 16
 @click.option("--regex", "kind", flag_value="regex", help="PATTERN is a Python regular expression over bytes.")
 @click.option("--virtual", is_flag=True, help="Search virtual memory, instead of physical.")
 @space_arguments
-@click.option("--start", type=ADDRESS, default=0, help="Address to begin at.")
-@click.option("--end", type=ADDRESS, default=ADDRESS_LIMIT, help="Address to end before.")
+@range_arguments
 @click.option("--max", "limit", type=click.IntRange(1), help="Stop after so many.")
 @json_option
 def command(

@@ -10,12 +10,11 @@ import click
 from ..paging import LostTable, MappedRun
 from .app import DONE, INPUT_AT_FAULT
 from .arguments import (
-    ADDRESS,
-    ADDRESS_LIMIT,
     Evidence,
     SpaceChoice,
     json_option,
     opened,
+    range_arguments,
     space_arguments,
     state_arguments,
 )
@@ -28,8 +27,7 @@ _HEADER = f"{'Virtual':37}  {'Size':>10}  KRN USR"
 @click.command()
 @state_arguments
 @space_arguments
-@click.option("--start", type=ADDRESS, default=0, help="Virtual address to begin at.")
-@click.option("--end", type=ADDRESS, default=ADDRESS_LIMIT, help="Virtual address to end before.")
+@range_arguments
 @click.option("--merge", is_flag=True, help="Join neighbours of equal rights, wherever they are in physical memory.")
 @json_option
 def command(

@@ -58,6 +58,20 @@ class MemoryGap(NamedTuple):
     reason: str
 
 
+def merged_gaps(gaps: Iterator[MemoryGap]) -> Iterator[MemoryGap]:
+    """Ascending gaps, with those joined that touch and have the same reason."""
+    pending: MemoryGap | None = None
+    for gap in gaps:
+        if pending is not None and (pending.end, pending.reason) == (gap.start, gap.reason):
+            pending = MemoryGap(pending.start, gap.end, gap.reason)
+            continue
+        if pending is not None:
+            yield pending
+        pending = gap
+    if pending is not None:
+        yield pending
+
+
 class GuestPhysicalMemory:
     """The saved guest memory.
 
@@ -199,16 +213,7 @@ class GuestPhysicalMemory:
         Reads and decodes the range, of any length, in pieces of 1 MiB. Raises SourceError, InvalidArgumentError.
         """
         check_request(gpa, 0, None)
-        pending: MemoryGap | None = None
-        for found in self._single_gaps(gpa, size):
-            if pending is not None and pending.end == found.start and pending.reason == found.reason:
-                pending = MemoryGap(pending.start, found.end, pending.reason)
-                continue
-            if pending is not None:
-                yield pending
-            pending = found
-        if pending is not None:
-            yield pending
+        return merged_gaps(self._single_gaps(gpa, size))
 
     def find(
         self, pattern: Pattern, start: int = 0, end: int = MAX_ADDRESS, *, progress: Progress | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..datatypes.enums import PagingMode
 from ..errors import GuestMemoryError, PageNotMapped
-from ..memory import GuestPhysicalMemory, MemoryGap, Pattern, Piece, check_address, check_request, search
+from ..memory import GuestPhysicalMemory, MemoryGap, Pattern, Piece, check_address, check_request, merged_gaps, search
 from .selection import TOP, Layout
 from .walk import Walk, walk
 
@@ -178,16 +178,7 @@ class AddressSpace:
         ``damaged``; the latter two also where a page table is, so that nobody knows what is mapped.
         """
         check_address(gva)
-        pending: MemoryGap | None = None
-        for gap in self._single_gaps(gva, size):
-            if pending is not None and (pending.end, pending.reason) == (gap.start, gap.reason):
-                pending = MemoryGap(pending.start, gap.end, gap.reason)
-                continue
-            if pending is not None:
-                yield pending
-            pending = gap
-        if pending is not None:
-            yield pending
+        return merged_gaps(self._single_gaps(gva, size))
 
     def find(
         self, pattern: Pattern, start: int = 0, end: int = TOP, *, progress: Callable[[int], object] | None = None
