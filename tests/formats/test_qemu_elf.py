@@ -168,7 +168,7 @@ def test_the_monitors_text(vectors_text: str) -> None:
     assert first["fs"] == SegmentRegister(0x7F0000000000, 0xFFFFFFFF, 0, 0xC093)
     assert first["gdtr"] == TableRegister(0xFFFFFE0000001000, 0x7F)
     assert (first["xmm0"], first["xmm15"]) == (0x72657473696765722073692073696874, 1)
-    assert first["fpu"].st[0] == 0x4000C90FDAA22168C235 and first["fpu"].tag == 0x80
+    assert first["fpu"].st[0] == first["fpmmx0"] == 0x4000C90FDAA22168C235 and first["fpu"].tag == 0x80
     assert (first["dr7"], first["cr2"]) == (0x400, 0xDEAD000)
 
 

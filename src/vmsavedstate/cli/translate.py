@@ -71,14 +71,13 @@ def _show_steps(walk: Walk, state: SavedState) -> None:
     width = max((len(step.level) for step in walk.steps), default=0)
     digits = max((len(_shown(step)) for step in walk.steps), default=0)
     for step in walk.steps:
-        target = "" if step.target is None else f"-> {step.kind} {step.target:#x}, {step.access}"
+        entry = f"{_shown(step):>{digits}}  {' '.join(step.flags)}".rstrip()
         click.echo(
-            f"  {step.level:{width}}  {step.number:4} of table {step.table:#x}, at {step.entry_address:#x}: "
-            f"{_shown(step):>{digits}}  {' '.join(step.flags)}"
+            f"  {step.level:{width}}  {step.number:4} of table {step.table:#x}, at {step.entry_address:#x}: {entry}"
         )
-        told = target or f"-> {step.kind}"
+        told = step.kind if step.target is None else f"{step.kind} {step.target:#x}, {step.access}"
         reserved = f"; reserved bits set: {step.reserved:#x}" if step.reserved else ""
-        click.echo(f"  {'':{width}}  {told}{reserved}")
+        click.echo(f"  {'':{width}}  -> {told}{reserved}")
     if walk.gpa is None:
         click.echo(f"  not mapped: {walk.reason}; {walk.size:#x} bytes from there on are not")
     else:

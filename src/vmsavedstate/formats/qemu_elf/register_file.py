@@ -142,6 +142,7 @@ def parse_processor(text: str) -> dict[str, RegisterValue]:
     fpu = _fpu(text)
     if fpu is not None:
         values["fpu"] = fpu
+        values.update((f"fpmmx{number}", value) for number, value in enumerate(fpu.st))
     return values
 
 
