@@ -218,12 +218,36 @@ def test_registers_as_json_go_round(tmp_path: Path, sample_guest: Path) -> None:
         (b'{"0": {"cs": {"base": 0}}}', "no register or part"),
         (b'{"0": {"x0": 1}}', "no register or part 'x0' on x86"),
         (b'{"7": {"efer": 1}}', "processor 7"),
+        (b'{"0": {"efer": "0x10000000000000000"}}', "no value of a register"),
+        (b'{"a":' * 100_000, "no JSON of registers"),
         (b"[1]", "no registers"),
     ],
 )  # fmt: skip
 def test_register_files_that_are_none(tmp_path: Path, content: bytes, told: str) -> None:
     with pytest.raises(FormatError, match=told):
         vmsavedstate.open(dump(tmp_path / "x"), registers=write(tmp_path / "r", content))
+
+
+@pytest.mark.parametrize("given", [{"efer": "0xd01"}, {"eferr": 1}, {"cs": 1}, {"efer": True}, {"x0": 1}])
+def test_given_registers_that_are_none(tmp_path: Path, given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError):
+        vmsavedstate.open(dump(tmp_path / "x"), registers={0: given})
+
+
+def test_hostile_headers_are_bounded(tmp_path: Path) -> None:
+    """Very many notes, and very many segments over each other."""
+    crowd = TWO_CPUS + note("X", 1, b"") * 70_000
+    with damaged(tmp_path / "a", elf(X86_64, crowd, [Segment(0, MEMORY)]), "too many notes") as state:
+        assert len(state.processors) == 2
+    over = [Segment(0x1000 * (number % 7), b"", 0x100000) for number in range(20_000)]
+    with vmsavedstate.open(
+        write(tmp_path / "b", elf(X86_64, TWO_CPUS, [Segment(0, MEMORY), *over], many=True))
+    ) as state:
+        assert state.memory.size == 0x106000
+    large = bytearray(elf(X86_64, TWO_CPUS, [Segment(0, MEMORY)]))
+    large[64 + 32 : 64 + 40] = (1 << 40).to_bytes(8, "little")
+    with pytest.raises(CorruptFileError, match="the notes claim 0x10000000000 bytes"):
+        vmsavedstate.open(write(tmp_path / "c", bytes(large)))
 
 
 def test_arguments_of_other_kinds(tmp_path: Path, sample_guest: Path) -> None:

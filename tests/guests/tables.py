@@ -114,6 +114,8 @@ ARM64_CASES = (
     Arm64Case(12, (25, 25), 2, hierarchical_disabled=True),
     Arm64Case(12, (33, 39), 1, top_byte_ignored=True),
     Arm64Case(12, (20, 34), 0, disabled=0),
+    Arm64Case(12, (44, 47), 1),  # smaller than the last level's whole table
+    Arm64Case(16, (43, 47), 2),
     Arm64Case(14, (16, 17), 5, top_byte_ignored=True),
     Arm64Case(14, (28, 38), 4, disabled=1),
     Arm64Case(16, (16, 22), 5),

@@ -219,6 +219,25 @@ def test_top_byte_ignored_and_walks_disabled(half: int) -> None:
     assert answers(disabled, [base + 0x10, (TOP - (1 << 48) if not half else 0) + 0x10]) == [None, 0x9010]
 
 
+@pytest.mark.parametrize(("size", "granule"), [(48, 12), (47, 12), (44, 12), (48, 14), (46, 14), (47, 16), (44, 16)])
+def test_trees_smaller_than_a_last_level_table(size: int, granule: int) -> None:
+    """At the beginning and at the end of the address space; the first and the last page, and their neighbours."""
+    page, span = 1 << granule, 1 << 64 - size
+    count = span >> granule
+    entries = table({0: 0x90000403, count - 1: 0xA0000403}, pages=16)
+    registers = arm(tcr(size, size, granule), 0x10000, 0x10000)
+    space = space_of(memory_of(placed({0x10000: entries}), RAM), "arm64", **registers)
+    for base in (0, TOP - span):
+        asked = [base + 5, base + page - 1, base + span - page, base + span - 1]
+        assert answers(space, asked) == [0x90000005, 0x90000000 + page - 1, 0xA0000000, 0xA0000000 + page - 1]
+        assert [(run.gva, run.gpa) for run in space.mappings(base, base + span)] == [
+            (base, 0x90000000),
+            (asked[2], 0xA0000000),
+        ]
+    assert answers(space, [span, TOP - span - 1, 0x200000, TOP - 0x200000 - 1]) == [None] * 4
+    assert space.translate(np.uint64(TOP - 1)) == 0xA0000000 + page - 1
+
+
 def test_a_root_is_aligned_to_its_own_size() -> None:
     """T0SZ 33: two entries at level 1, so the table may stand anywhere on 16 bytes."""
     tables = {0x1000: table({0x4E: 0x40000401, 0x4F: 0x80000401})}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 from ..errors import InvalidArgumentError
 
 MAX_READ = 1 << 32
@@ -9,10 +11,14 @@ MAX_ADDRESS = 1 << 64
 
 
 def check_address(address: int) -> int:
-    """The address; raises InvalidArgumentError where it is not between 0 and 2**64 - 1."""
-    if not 0 <= address < MAX_ADDRESS:
-        raise InvalidArgumentError(f"the address {address:#x} is not between 0 and 2**64 - 1")
-    return address
+    """The address as a Python integer; raises InvalidArgumentError where it is none from 0 to 2**64 - 1."""
+    try:
+        number = operator.index(address)
+    except TypeError as error:
+        raise InvalidArgumentError(f"{address!r} is no address") from error
+    if not 0 <= number < MAX_ADDRESS:
+        raise InvalidArgumentError(f"the address {number:#x} is not between 0 and 2**64 - 1")
+    return number
 
 
 def check_request(address: int, size: int, fill: int | None) -> None:

@@ -253,7 +253,12 @@ class AddressSpace:
         """Bytes from ``gva`` on that are known to share its place."""
         if place == "unmapped":
             return self.walk(gva).size
-        return (PAGE if isinstance(place, int) else TILE) - gva % (PAGE if isinstance(place, int) else TILE)
+        if isinstance(place, str):
+            return TILE - gva % TILE
+        if gva % TILE:
+            return PAGE - gva % PAGE
+        size = self.walk(gva).size if self._layout.trees else TILE  # large pages are passed over whole
+        return size - gva % size
 
     def _single_gaps(self, gva: int, size: int) -> Iterator[MemoryGap]:
         for at, length, gpa in self._pieces(gva, size, 0):

@@ -82,7 +82,8 @@ def follow(memory: GuestPhysicalMemory, layout: Layout, starts: Addresses, tiles
         inside = np.flatnonzero(addresses < np.uint64(layout.identity))
         _fill_straight(tiles, inside, addresses[inside])
     for tree in layout.trees:
-        live = np.flatnonzero((addresses >= np.uint64(tree.start)) & (addresses <= np.uint64(tree.end - 1)))
+        first = np.uint64(tree.start & ~(TILE - 1))  # a tree may be smaller than a tile
+        live = np.flatnonzero((addresses >= first) & (addresses <= np.uint64(tree.end - 1)))
         if len(live):
             _follow_tree(memory, tree, addresses, live, tiles, known)
     return known
@@ -114,6 +115,7 @@ def _follow_tree(
 ) -> None:  # fmt: skip
     """Fill the tiles of the addresses number ``live``, which one tree serves."""
     form = tree.form
+    addresses = np.maximum(addresses, np.uint64(tree.start))
     tables = np.full(len(live), tree.root, dtype=np.uint64)
     for level in form.levels:
         if level.shift < TILE_SHIFT:
@@ -131,7 +133,7 @@ def _follow_tree(
             return
     count, first = _leaf_slice(level, addresses[live])
     entries = _gather(memory, tables + first * np.uint64(form.entry_size), count, form, live, known)
-    tiles[live] = _leaf_tiles(form, level, entries)
+    tiles[live] = _leaf_tiles(tree, level, entries)
 
 
 def _index(level: Level, addresses: Addresses) -> Addresses:
@@ -144,9 +146,9 @@ def _leaf_slice(level: Level, addresses: Addresses) -> tuple[int, Addresses]:
     return min(1 << TILE_SHIFT - level.shift, 1 << level.bits), _index(level, addresses)
 
 
-def _leaf_tiles(form: Form, level: Level, entries: Addresses) -> Addresses:
+def _leaf_tiles(tree: Tree, level: Level, entries: Addresses) -> Addresses:
     """Rows of last-level entries as tiles; one entry of a larger granule fills several places."""
-    mapped, targets = pages_of(form, level, entries)
+    mapped, targets = pages_of(tree.form, level, entries)
     per_entry = 1 << level.shift - PAGE_SHIFT
     if per_entry > 1:
         targets = (targets[:, :, None] + _OFFSETS[:per_entry]).reshape(len(entries), -1)
@@ -155,7 +157,8 @@ def _leaf_tiles(form: Form, level: Level, entries: Addresses) -> Addresses:
     targets *= mapped
     if targets.shape[1] == ENTRIES:
         return targets
-    return np.pad(targets, ((0, 0), (0, ENTRIES - targets.shape[1])))  # a root table smaller than a tile
+    before = (tree.start & TILE - 1) >> PAGE_SHIFT  # a tree smaller than a tile, at its beginning or end
+    return np.pad(targets, ((0, 0), (before, ENTRIES - before - targets.shape[1])))
 
 
 def _gather(
@@ -192,8 +195,8 @@ def follow_one(memory: GuestPhysicalMemory, layout: Layout, gva: int) -> Address
     """
     address = layout.normal(gva) & ~(TILE - 1)
     for tree in layout.trees:
-        if tree.start <= address < tree.end:
-            return _follow_one_in(memory, tree, gva, address)
+        if tree.start & ~(TILE - 1) <= address < tree.end:
+            return _follow_one_in(memory, tree, gva, max(address, tree.start))
     if layout.trees or address >= layout.identity:
         return _EMPTY
     return _straight(address)
@@ -220,5 +223,5 @@ def _follow_one_in(memory: GuestPhysicalMemory, tree: Tree, gva: int, address: i
     if data is None:
         return _EMPTY
     entries = np.frombuffer(data, dtype=entry_type(form)).astype(np.uint64)
-    tile: Addresses = _leaf_tiles(form, last, entries.reshape(1, -1))[0]
+    tile: Addresses = _leaf_tiles(tree, last, entries.reshape(1, -1))[0]
     return tile

@@ -11,7 +11,8 @@ from ...source import Source
 from . import layout
 
 MAX_HEADERS = 1 << 20
-MAX_NOTES = 64 << 20  # bytes; 800 per processor and a VMCOREINFO in real dumps
+MAX_NOTES = 64 << 20  # bytes in all; 800 per processor and a VMCOREINFO in real dumps
+MAX_NOTE_COUNT = 1 << 16
 
 
 class Load(NamedTuple):
@@ -61,21 +62,25 @@ def read_headers(source: Source, log: FindingLog) -> ElfCore:
                                file=source.path, offset=layout.IDENT_SIZE)  # fmt: skip
     loads: list[Load] = []
     notes: list[Note] = []
+    note_bytes = 0
     table = _read(source, program_at, count * form.program.size, "the program headers")
     for values in form.program.iter_unpack(table):
         entry = dict(zip(form.program_fields, values, strict=True))
         if entry["type"] == layout.PT_LOAD:
             loads.append(Load(entry["paddr"], entry["offset"], entry["filesz"], entry["memsz"]))
         elif entry["type"] == layout.PT_NOTE:
-            notes.extend(_notes(source, entry["offset"], entry["filesz"], log))
+            note_bytes += entry["filesz"]
+            if note_bytes > MAX_NOTES:
+                raise CorruptFileError(
+                    f"the notes claim {note_bytes:#x} bytes", file=source.path, offset=entry["offset"]
+                )
+            notes.extend(_notes(source, entry["offset"], entry["filesz"], log, MAX_NOTE_COUNT - len(notes)))
     _refuse_process(source, notes)
     return ElfCore(machine, tuple(loads), tuple(notes))
 
 
-def _notes(source: Source, offset: int, size: int, log: FindingLog) -> Iterator[Note]:
-    """The notes of one segment; one that leaves it ends it, with damage."""
-    if size > MAX_NOTES:
-        raise CorruptFileError(f"the notes claim {size:#x} bytes", file=source.path, offset=offset)
+def _notes(source: Source, offset: int, size: int, log: FindingLog, allowed: int) -> Iterator[Note]:
+    """The notes of one segment; one that leaves it ends it, with damage, and so does one more than ``allowed``."""
     data = _read(source, offset, size, "the notes")
     at = 0
     while at + layout.NOTE.size <= size:
@@ -86,6 +91,10 @@ def _notes(source: Source, offset: int, size: int, log: FindingLog) -> Iterator[
             log.damage(source.path, offset + at, "a note leaves its segment, the rest of the notes is lost",
                        found=f"{content_size:#x} bytes")  # fmt: skip
             return
+        if allowed <= 0:
+            log.damage(source.path, offset + at, "there are too many notes, the rest is not read")
+            return
+        allowed -= 1
         owner = data[name_at : name_at + name_size].rstrip(b"\0").decode("latin-1")
         yield Note(owner, kind, data[content_at : content_at + content_size], offset + at)
         at = content_at + -(-content_size // 4) * 4

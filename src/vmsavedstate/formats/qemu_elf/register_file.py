@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
-from ...errors import FormatError
+from ...errors import FormatError, InvalidArgumentError
 from ...findings import FindingLog
 from ...register_names import Arm64RegisterNames, X86RegisterNames
 from ...snapshot import FpuState, GivenRegisters, RegisterValue, SegmentRegister, TableRegister
@@ -30,6 +30,8 @@ _PARTS: Mapping[Any, type[SegmentRegister] | type[TableRegister] | type[FpuState
 def load_registers(given: PathArgument | GivenRegisters, family: str) -> GivenRegisters:
     """Registers by processor index. Raises SourceError, FormatError for what is neither form or names no register."""
     if isinstance(given, Mapping):
+        for registers in given.values():
+            _check_given(registers, family)
         return given
     source = Source(given)
     try:
@@ -46,6 +48,21 @@ def load_registers(given: PathArgument | GivenRegisters, family: str) -> GivenRe
             remedy="give the output of QEMU's `info registers -a`, or JSON as `vmrs regs --json` prints it",
         )  # fmt: skip
     return found
+
+
+def _check_given(registers: Mapping[str, RegisterValue], family: str) -> None:
+    """Raise InvalidArgumentError for names and types that are none of a register."""
+    types = _types(family)
+    for name, value in registers.items():
+        kind = types.get(name)
+        if kind is None or not isinstance(value, kind) or isinstance(value, bool):
+            wanted = f"it takes {kind.__name__}" if kind else f"there is none of that name on {family}"
+            raise InvalidArgumentError(f"{value!r} cannot be register {name!r}: {wanted}")
+
+
+def _types(family: str) -> dict[str, type]:
+    """The type of each register by name."""
+    return get_type_hints(Arm64RegisterNames if family == "arm64" else X86RegisterNames)
 
 
 def add_registers(processor: Processor, given: Mapping[str, RegisterValue], file: str, log: FindingLog) -> Processor:
@@ -65,28 +82,32 @@ def _shown(value: RegisterValue) -> str:
 
 
 def _from_json(text: str, family: str, file: str) -> dict[int, dict[str, RegisterValue]]:
-    types = get_type_hints(Arm64RegisterNames if family == "arm64" else X86RegisterNames)
+    types = _types(family)
     try:
         content = json.loads(text)
         if "processors" in content:
             content = {item["index"]: item["registers"] for item in content["processors"]}
         return {
-            int(index): {name: _value(types[name], value) for name, value in registers.items()}
+            int(index): {name: _value(types[name], value, _bits(name)) for name, value in registers.items()}
             for index, registers in content.items()
         }
     except KeyError as error:
         raise FormatError(f"there is no register or part {error} on {family}", file=file) from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise FormatError(
             f"this is no JSON of registers: {error}", file=file,
             remedy='give {"0": {"efer": "0xd01"}}, or what `vmrs regs --json` prints',
         ) from error  # fmt: skip
 
 
-def _value(kind: Any, value: Any) -> RegisterValue:
+def _bits(name: str) -> int:
+    return 128 if re.fullmatch(r"(xmm|fpmmx|q)\d+", name) else 64
+
+
+def _value(kind: Any, value: Any, bits: int) -> RegisterValue:
     parts = _PARTS.get(kind)
     if parts is None:
-        return _number(value)
+        return _number(value, bits)
     fields: dict[str, Any] = {
         name: tuple(map(_number, value[name])) if isinstance(value[name], list) else _number(value[name])
         for name in parts._fields
@@ -94,11 +115,11 @@ def _value(kind: Any, value: Any) -> RegisterValue:
     return parts(**fields)
 
 
-def _number(value: Any) -> int:
+def _number(value: Any, bits: int = 128) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise ValueError(f"{value!r} is no number")
     number = int(value, 0) if isinstance(value, str) else value
-    if not 0 <= number < 1 << 128:
+    if not 0 <= number < 1 << bits:
         raise ValueError(f"{value!r} is no value of a register")
     return number
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -94,7 +95,7 @@ class Segments:
 def _disjoint(source: Source, loads: Sequence[Load], log: FindingLog) -> Iterator[_Stretch]:
     """Whole pages of each segment, less what an earlier one covers: dumps by virtual address name pages repeatedly."""
     covered = Coverage()
-    places: list[tuple[int, int, int]] = []
+    by_shift: defaultdict[int, Coverage] = defaultdict(Coverage)
     for load in loads:
         start, end = -(-load.gpa // PAGE_SIZE) * PAGE_SIZE, (load.gpa + load.memory_size) // PAGE_SIZE * PAGE_SIZE
         if (start, end) != (load.gpa, load.gpa + load.memory_size):
@@ -110,9 +111,8 @@ def _disjoint(source: Source, loads: Sequence[Load], log: FindingLog) -> Iterato
                      found=f"{max(0, source.size - load.offset):#x} bytes", expected=f"{load.file_size:#x}")  # fmt: skip
         shift = load.offset - load.gpa
         free = covered.add(start, end)
-        if free != [(start, end)] and any(low < end and start < high and other != shift for low, high, other in places):
+        if by_shift[shift].add(start, end) != free:  # it overlaps one that keeps its pages elsewhere in the file
             log.damage(source.path, load.offset, "memory segments overlap, the first one counts",
                        found=f"{load.memory_size:#x} bytes at {load.gpa:#x}")  # fmt: skip
-        places.append((start, end, shift))
         for low, high in free:
             yield _Stretch(low, high, min(high, max(low, stored_end // PAGE_SIZE * PAGE_SIZE)), shift + low)
