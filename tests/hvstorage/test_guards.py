@@ -147,3 +147,23 @@ def test_a_buffer_is_not_filled_from_another_file(tmp_path: Path, monkeypatch: p
     with pytest.raises(SourceError, match="closed"):
         source.read_into(0, memoryview(bytearray(10)))
     os.close(taken[0])
+
+
+def test_bytes_are_not_taken_from_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closed while it is read: the descriptor may be another file's by then."""
+    import os
+
+    if not hasattr(os, "pread"):
+        pytest.skip("there is no pread here")
+    path = tmp_path / "x"
+    path.write_bytes(b"evidence")
+    source, direct = Source(path), os.pread
+
+    def closing(descriptor: int, size: int, offset: int) -> bytes:
+        data = direct(descriptor, size, offset)
+        source.close()
+        return data
+
+    monkeypatch.setattr(os, "pread", closing)
+    with pytest.raises(SourceError, match="closed"):
+        source.read(0, 8)

@@ -57,7 +57,9 @@ def test_bytes(data: bytes, pattern: bytes, cuts: list[int], window: int) -> Non
 @settings(max_examples=150)
 @given(
     data=st.binary(max_size=300).map(lambda raw: bytes(97 + (byte & 3) for byte in raw)),
-    regex=st.sampled_from([rb"ab", rb"a[bc]d", rb"(?<=a)b", rb"aa?b{1,3}", rb"(?<!a)c+", rb"d.{0,5}a"]),
+    regex=st.sampled_from(
+        [rb"ab", rb"a[bc]d", rb"(?<=a)b", rb"aa?b{1,3}", rb"(?<!a)c+", rb"d.{0,5}a", rb"a(?!b)", rb"b(?=a)"]
+    ),
     window=st.integers(40, 80),
 )
 def test_regular_expressions(data: bytes, regex: bytes, window: int) -> None:
@@ -115,6 +117,8 @@ def test_lost_memory_is_not_searched_and_not_zero(tmp_path: Path) -> None:
     with pytest.raises(GuestMemoryError, match="0x1000 cannot be searched") as caught:
         list(memory.find(b"x"))
     assert (caught.value.start, caught.value.end) == (0x1000, 0x1800)
+    pages, there = memory_of({0x1000: b"x" * 4096}, [(0, 0x3000)], lost={(0x1004, 0x1010): "damaged"}).pages([0, 1, 2])
+    assert there.tolist() == [True, False, True] and not pages.any(), "a page that is lost in part is lost"
     tolerant = memory_of({0x1000: b"x" * 4096}, [(0, 0x3000)], lost={(0x1004, 0x1FFE): "damaged"})
     assert list(tolerant.find(b"x")) == [0x1000, 0x1001, 0x1002, 0x1003, 0x1FFE, 0x1FFF]
 

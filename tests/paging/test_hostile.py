@@ -56,6 +56,68 @@ def test_a_lost_table_is_an_error_that_names_it(reason: str) -> None:
     assert [tuple(gap) for gap in space.gaps(0x5000, 0x10)] == [(0x5000, 0x5010, reason)]
 
 
+def test_lost_tables_stay_unknown_in_a_full_pool() -> None:
+    """Tiles that cannot be read, among as many that can as a pool has room for, and among unmapped ones."""
+    directory = {number: number << 21 | 0x83 for number in range(500)} | {500: 0x4003, 501: 0x5003}
+    tables = {
+        0x1000: table({0: 0x2003}),
+        0x2000: table({0: 0x3003}),
+        0x3000: table(directory),
+        0x4000: table({0: 0x9003}),
+    }
+    space = space_of(memory_of(placed(tables), RAM, lost={(0x4000, 0x5000): "damaged"}), **LONG, cr3=0x1000)
+    for count in (1, 62, 63, 64, 127, 254, 500):
+        asked = [*(number << 21 for number in range(count)), 500 << 21, 501 << 21, 502 << 21, 505 << 21]
+        for _ in range(2):
+            found, there = space.translate_many(asked)
+            assert found[:count].tolist() == asked[:count]
+            assert there.tolist() == [True] * count + [False] * 4
+
+
+def test_rows_that_are_given_back_are_empty() -> None:
+    """Unmapped tiles take no row of the pool; what was written there must not show in the next ones."""
+    tables = {
+        0x1000: table({0: 0x2003}),
+        0x2000: table({0: 0x3003}),
+        0x3000: table(dict.fromkeys(range(0, 40, 2), 131)),
+    }
+    space = space_of(memory_of(placed(tables), RAM), **LONG, cr3=0x1000)
+    for first in (0, 3, 40, 80):
+        asked = [number << 21 for number in range(first, first + 37)]
+        expected = [number < 40 and number % 2 == 0 for number in range(first, first + 37)]
+        assert space.translate_many(asked)[1].tolist() == expected
+
+
+def test_very_many_tiles_do_not_make_a_very_large_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vmsavedstate.paging import tiles as module
+
+    monkeypatch.setattr(module, "PIECE", 64)
+    monkeypatch.setattr(module, "SPAN", 1024)
+    directory = table({number: number << 21 | 0x83 for number in range(512)})
+    tables = {0x1000: table({0: 0x2003}), 0x2000: table({0: 0x3003, 1: 0x3003}), 0x3000: directory}
+    space = space_of(memory_of(placed(tables), RAM), **LONG, cr3=0x1000)
+    small = module.Tiles(space._memory, space._layout, {}, limit=64)
+    asked = np.arange(0, 1 << 31, 1 << 21, dtype=np.uint64)
+    found, there = small.translate(asked)
+    assert there.all() and np.array_equal(found, asked & np.uint64((1 << 30) - 1))
+    assert len(small._pool.rows) <= 256
+
+
+def test_large_pages_are_read_from_their_middle() -> None:
+    """1 GiB pages whose neighbours lie elsewhere: a range that begins inside ends where the page does."""
+    tables = {0x1000: table({0: 0x2003}), 0x2000: table({0: 0x40000083, 1: 0x83, 2: 0x80000083})}
+    memory = memory_of(placed(tables), [(0, 0x100000), (0x7FFFF000, 0x2000)])
+    space = space_of(memory, **LONG, cr3=0x1000)
+    for start in (0x3FE00000, 0x3FFFF000, 0x20000000, 0x3FFFFFFF):
+        size = 0x40001000 - start
+        gaps = [tuple(gap) for gap in space.gaps(start, size)]
+        assert gaps == ([(start, 0x3FFFF000, "hole")] if start < 0x3FFFF000 else [])
+    assert space.read(0x3FFFF000, 0x2000) == bytes(0x1000) + memory.read(0, 0x1000)
+    assert [tuple(gap) for gap in space.gaps(0x40000000, 0x80000000)] == [
+        (0x40100000, 0x80000000, "hole"), (0x80001000, 0xC0000000, "hole"),
+    ]  # fmt: skip
+
+
 def test_strict_memory_does_not_pass_over_lost_tables() -> None:
     space = space_of(
         memory_of(placed(TABLES), RAM, lost={(0x4000, 0x5000): "damaged"}, strict=True), **LONG, cr3=0x1000

@@ -53,6 +53,23 @@ def test_arm64_sizes_out_of_range_have_no_tables(size: int, granule: int) -> Non
     assert select("arm64", arm(tcr(size, 16, granule)), "VP 0").trees[0].start > 0
 
 
+@pytest.mark.parametrize(
+    ("granule", "size", "ips", "more", "ttbr", "root"),
+    [
+        (16, 12, 6, 0, 0x4000_0000_0028, 0xA_4000_0000_0000),  # bits 5 to 2 are bits 51 to 48
+        (16, 12, 5, 0, 0x4000_0000_0028, 0x4000_0000_0000),  # not without 52-bit addresses
+        (16, 12, 7, 0, 0x4000_0000_0028, 0xA_4000_0000_0000),  # the reserved size is taken as the largest
+        (12, 12, 6, 1 << 59, 0xFFFF_0000_1000_0004, 0x1_0000_1000_0000),
+        (12, 39, 6, 1 << 59, 0x1240, 0x1240 & ~0x7F),
+        (12, 33, 6, 1 << 59, 0x1250, 0x4_0000_0000_1240),  # a small table stands on 64 bytes at least
+        (12, 16, 6, 0, 0x1024, 0x1000),  # 4 KiB tables have 48-bit addresses without TCR_EL1.DS
+    ],
+)
+def test_arm64_roots(granule: int, size: int, ips: int, more: int, ttbr: int, root: int) -> None:
+    layout = select("arm64", arm(tcr(size, 16, granule, ips=ips, more=more), ttbr), "VP 0")
+    assert layout.trees[0].root == root
+
+
 def test_reserved_granules_are_taken_as_4_kib() -> None:
     value = tcr(16, 16, 12) | 3 << 14
     assert select("arm64", arm(value & ~(3 << 30)), "VP 0").trees[0].form.name == "ARM64 stage 1, 4 KiB, 4 levels"

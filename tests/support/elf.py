@@ -50,7 +50,7 @@ def cpu_state(
     version: int = 1, kernel_gs: int | None = 0xFFFF800000001000,
 ) -> bytes:  # fmt: skip
     general = [rax, *range(1, 16), rip, 0x246]
-    code = 0x00A09B00 if long_code else 0x00CF9B00
+    code = 0x00AF9B00 if long_code else 0x00CF9B00  # with bits 19 to 16 of the limit, as QEMU has them
     segments = [(8, 0xFFFFFFFF, code, 0)] + [(16, 0xFFFFFFFF, 0x00CF9300, number) for number in range(7)]
     segments += [(0, 0x7F, 0, 0xFFFF0000), (0, 0xFFF, 0, 0xFFFF1000)]
     data = struct.pack("<18Q", *general) + b"".join(struct.pack("<IIIIQ", a, b, c, 0, d) for a, b, c, d in segments)

@@ -219,7 +219,6 @@ class _Enumeration:
         if level.is_table == NEVER:
             return own, _NO_TABLES
         further, targets = tables_of(form, level, words)
-        further &= ~mapped
         rights = denied(words[further], level.table_denials) | above[further]
         return own, _Tables(targets[further], starts[further], rights)
 

@@ -50,7 +50,7 @@ class Level(NamedTuple):
         name: the name of its entries in the manuals.
         shift, bits: the index into the table is bits ``shift`` to ``shift + bits - 1`` of the virtual address; an
             entry spans ``1 << shift`` bytes.
-        is_table, is_page: which entries point to a further table, and which map memory; all others map nothing.
+        is_table, is_page: which entries point to a further table, and which map memory; never both; all others map nothing.
         table, page: where the address stands in each kind.
         table_denials, page_denials: what entries of each kind deny.
         table_reserved, page_reserved: bits that must be zero in each kind; they are reported, never judged.

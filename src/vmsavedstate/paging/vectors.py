@@ -127,7 +127,6 @@ def _follow_tree(
             targets += addresses[live] & np.uint64((1 << level.shift) - 1)
             _fill_straight(tiles, live[mapped], targets[mapped])
         further, tables = tables_of(form, level, entries)
-        further &= ~mapped
         live, tables = live[further], tables[further]
         if not len(live):
             return
