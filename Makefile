@@ -33,6 +33,8 @@ demo: $(VENV)/.installed  ## set up, and show what is in the bundled saved state
 	$(BIN)/vmrs info $(SAMPLE)
 	$(BIN)/vmrs regs --vp 0 $(SAMPLE) | head -7
 	$(BIN)/vmrs read --gpa 0x100700 --size 64 --hex $(SAMPLE)
+	-$(BIN)/vmrs translate $(SAMPLE) 0xffffffff80100700 --walk
+	$(BIN)/vmrs find $(SAMPLE) "SAMPLE GUEST" --virtual
 	$(BIN)/vmrs screen $(SAMPLE)
 	$(BIN)/vmrs screen --out screen.png --force $(SAMPLE)
 	$(BIN)/vmrs verify $(SAMPLE)

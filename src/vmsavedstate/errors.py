@@ -152,9 +152,11 @@ class GuestMemoryError(VmSavedStateError):
         start, end: the guest physical range in bytes that cannot be delivered (``end`` excluded), also
             where a raw offset was asked for.
         reason: ``"hole"``, ``"missing"`` or ``"damaged"``.
+        steps: where a page table is lost, the entries of the walk before (WalkStep); else empty.
     """
 
     hresult = ERROR_FILE_CORRUPT
+    steps: tuple[object, ...] = ()
 
     def __init__(self, message: str, *, start: int, end: int, reason: str, file: str | None = None) -> None:
         super().__init__(

@@ -114,8 +114,14 @@ def test_maps_merge_and_lost_tables(tmp_path: Path) -> None:
         {"gva": "0x400000", "size": 0x400000, "table": "0x300000", "reason": "missing"},
         {"gva": "0x800000", "size": 0x400000, "table": "0x500000", "reason": "hole"},
     ]
-    told = vmrs("translate", path, "0x400000")
-    assert told.code == 1 and "in a page table at 0x300000, cannot be read" in told.err
+    told = vmrs("translate", path, "0x400000", "0x10")
+    assert told.code == 1 and "0x9010" in told.text, "the others are told all the same"
+    assert "0x400000 is not known: the PTE" in told.text and "in a page table at 0x300000, cannot be read" in told.text
+    steps = vmrs("translate", path, "0x400000", "--walk").text
+    assert "PDE" in steps and "-> table 0x300000" in steps, "what could be read is shown"
+    item = vmrs("translate", path, "0x400000", "--json").json["translations"][0]
+    assert (item["gpa"], item["size"], len(item["steps"])) == (None, 0, 1) and item["reason"].startswith("not known")
+    assert vmrs("find", path, "00", "--hex", "--virtual", "--max", "1", "--start", "0x400000").code == 1
 
 
 def test_a_processor_without_control_registers(tmp_path: Path) -> None:
@@ -164,19 +170,58 @@ def test_find(sample_guest: Path, arguments: list[str], expected: list[int]) -> 
     matches = vmrs("find", sample_guest, *arguments, "--json").json["matches"]
     assert [int(item["address"], 16) for item in matches] == expected
     assert all(bytes.fromhex(item["bytes"]).startswith(b"SAMPLE") for item in matches)
+    assert ("no match" in answer.err) == (not expected)
+    if expected:
+        first = answer.text.split()[0]
+        assert first.startswith("0x"), "an address that can be given to other commands"
+
+
+def test_find_tells_what_was_not_searched(tmp_path: Path) -> None:
+    path = write_state(tmp_path / "x.vmrs", ranges=[metadata(768)], blocks={0: bytes(1 << 20), 2: b"\xff" * 100})
+    answer = vmrs("find", path, "needle")
+    assert answer.code == 1 and "no match" in answer.err
+    assert "2 MiB could not be searched, the first at 0x100000 (missing)" in answer.err
+    assert vmrs("find", path, "needle", "--json").json["unread"] == [
+        {"start": "0x100000", "size": 1 << 20, "reason": "missing"},
+        {"start": "0x200000", "size": 1 << 20, "reason": "damaged"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["find", "x", "--hex", "--utf16"],
+        ["find", "x", "--vp", "1"],
+        ["find", "x", "--start", "2", "--end", "1"],
+        ["maps", "--start", "0x1000", "--end", "0x1000"],
+        ["read", "--gpa", "0", "--size", "1", "--root", "0"],
+        ["translate", "ffffffff80100700"],
+        ["translate", "000000000010070d"],
+        ["translate", "0000000000100700"],
+    ],
+)
+def test_usage_that_cannot_be_meant(sample_guest: Path, arguments: list[str]) -> None:
+    command, *rest = arguments
+    assert vmrs(command, sample_guest, *rest).code == 2
+
+
+def test_addresses_as_windbg_writes_them(sample_guest: Path) -> None:
+    assert "0x100700" in vmrs("translate", sample_guest, "0xffffffff`80100700").text
 
 
 def test_find_utf16_max_and_the_end_of_memory(tmp_path: Path) -> None:
     content = "Päßword".encode("utf-16-le").ljust(1 << 20, b"\xff")
     path = write_state(tmp_path / "x.vmrs", blocks={0: content})
-    assert vmrs("find", path, "Päßword", "--utf16").text.split()[0] == "0" * 16
+    assert vmrs("find", path, "Päßword", "--utf16").text.split()[0] == "0x" + "0" * 16
     answer = vmrs("find", path, "ff", "--hex", "--max", "3").text.splitlines()
     assert len(answer) == 3
     last = vmrs("find", path, "ff", "--hex", "--start", hex((1 << 20) - 1)).text
-    assert last.split() == ["00000000000fffff", "ff", "|.|"]
+    assert last.split() == ["0x00000000000fffff", "ff", "|.|"]
 
 
-@pytest.mark.parametrize("arguments", [["zz", "--hex"], ["(", "--regex"], ["x*", "--regex"], [""], ["a", "--max", "0"]])
+@pytest.mark.parametrize(
+    "arguments", [["zz", "--hex"], ["535", "--hex"], ["(", "--regex"], ["x*", "--regex"], [""], ["a", "--max", "0"]]
+)
 def test_patterns_that_are_none(sample_guest: Path, arguments: list[str]) -> None:
     assert vmrs("find", sample_guest, *arguments).code == 2
 
@@ -215,13 +260,17 @@ def test_dumps_in_the_other_commands(tmp_path: Path) -> None:
     content = elf(X86_64, prstatus_x86_64(0) + cpu_state(cr4=0x20, long_code=False), [Segment(0, bytes(0x3000))])
     source.write_bytes(content)
     shown = vmrs("info", source).text
-    assert "qemu-elf" in shown and "not told by this kind of file" in shown and "Stored as 1 segments" in shown
+    assert "qemu-elf" in shown and "not told by this kind of file" in shown and "Stored as 1 segment;" in shown
     content_json = vmrs("info", source, "--json").json
     assert content_json["vm_version"] is None and content_json["guest_os"] == {"0": None}
     assert content_json["memory"]["stored"] == {"segments": 1, "stored_bytes": 0x3000}
     assert vmrs("verify", source).code == 0
     keys = vmrs("keys", source)
-    assert keys.code == 1 and "Traceback" not in keys.err
+    assert keys.code == 1 and "an ELF file, which has no keys" in keys.err
+    registers = tmp_path / "r.json"
+    registers.write_text('{"0": {"rip": 1, "efer": 0}}')
+    noted = vmrs("verify", source, "--registers", registers)
+    assert noted.code == 0 and "the register rip that was given differs" in noted.text
     source.write_bytes(content[:-0x1000])
     broken = vmrs("verify", source)
     assert broken.code == 1 and "guest memory 0x2000 to 0x2fff cannot be read (missing)" in broken.text

@@ -201,6 +201,11 @@ def test_registers_as_json_go_round(tmp_path: Path, sample_guest: Path) -> None:
         assert ours.fpu == theirs.fpu and isinstance(ours.fpu, FpuState)
         assert ours.xmm7 == theirs.xmm7 and ours.efer == theirs.efer and ours.dr0 == theirs.dr0
         assert ours.rip == 0x1234
+    loaded: Any = json.loads(printed)
+    with vmsavedstate.open(path, registers=loaded) as state:
+        assert state.processors[0].registers.efer == theirs.efer
+    with vmsavedstate.open(path, registers={"1": {"EFER": "0xd01"}}) as state:  # type: ignore[dict-item]
+        assert state.processors[1].registers.efer == 0xD01
     short = write(tmp_path / "short.json", json.dumps({"1": {"efer": "0xd01", "cr8": 2}}).encode())
     with vmsavedstate.open(path, registers=short, strict=True) as state:
         assert (state.processors[1].registers.cr8, "cr8" in state.processors[0].registers) == (2, False)
@@ -211,15 +216,16 @@ def test_registers_as_json_go_round(tmp_path: Path, sample_guest: Path) -> None:
     [
         (b"", "no registers"),
         (b"nothing of the kind", "no registers"),
-        (b"{", "no JSON of registers"),
-        (b'{"0": {"eferr": 1}}', "no register or part 'eferr'"),
-        (b'{"0": {"efer": "x"}}', "no JSON of registers"),
+        (b"{", "no registers"),
+        (b'{"0": {"eferr": 1}}', "no register 'eferr'"),
+        (b'{"0": {"efer": "x"}}', "efer: invalid literal"),
         (b'{"0": {"efer": true}}', "no number"),
-        (b'{"0": {"cs": {"base": 0}}}', "no register or part"),
-        (b'{"0": {"x0": 1}}', "no register or part 'x0' on x86"),
+        (b'{"0": {"cs": {"base": 0}}}', "cs lacks its part 'limit'"),
+        (b'{"0": {"x0": 1}}', "no register 'x0' on x86"),
         (b'{"7": {"efer": 1}}', "processor 7"),
+        (b"X00=0000000000000001 X01=0000000000000002", "another kind of machine: x0 is none of x86"),
         (b'{"0": {"efer": "0x10000000000000000"}}', "no value of a register"),
-        (b'{"a":' * 100_000, "no JSON of registers"),
+        (b'{"a":' * 100_000, "no registers"),
         (b"[1]", "no registers"),
     ],
 )  # fmt: skip
@@ -322,6 +328,8 @@ def test_memory_that_the_file_does_not_hold(tmp_path: Path) -> None:
         assert [tuple(gap) for gap in state.memory.gaps(0, 0x9000)] == [(0x4000, 0x8000, "missing")]
     whole = path.read_bytes()
     path.write_bytes(whole[: -4096 - 5000])
+    with pytest.raises(CorruptFileError, match="ends within a memory segment"):
+        vmsavedstate.open(path, strict=True)
     with vmsavedstate.open(path) as state:
         assert [item.message for item in state.findings] == ["the file ends within a memory segment"] * 2
         assert [tuple(gap) for gap in state.memory.gaps(0, 0x9000)] == [(0x2000, 0x9000, "missing")]

@@ -75,6 +75,18 @@ def test_regular_expressions(data: bytes, regex: bytes, window: int) -> None:
         assert found == expected
 
 
+def test_a_match_at_the_end_of_a_window_waits_for_what_follows() -> None:
+    """What a look-ahead would see lies in the next window: the match is judged there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "WINDOW", 40)
+        patch.setattr(module, "REACH", 8)
+        patch.setattr(module, "BEFORE", 8)
+        for at in range(30, 70):
+            data = b"c" * at + b"ab" + b"c" * 40
+            pieces = iter([Piece(0, len(data), 0)])
+            assert list(search(Bytes(data), pieces, re.compile(rb"a(?!b)"), None, strict=False)) == []  # type: ignore[arg-type]
+
+
 def test_stretches_are_not_joined_over_gaps() -> None:
     data = b"needle"
     pieces = [Piece(0, 3, 0), Piece(4, 3, 3)]

@@ -109,9 +109,10 @@ def test_large_pages_are_read_from_their_middle() -> None:
     memory = memory_of(placed(tables), [(0, 0x100000), (0x7FFFF000, 0x2000)])
     space = space_of(memory, **LONG, cr3=0x1000)
     for start in (0x3FE00000, 0x3FFFF000, 0x20000000, 0x3FFFFFFF):
-        size = 0x40001000 - start
+        size = 0x40002000 - start
         gaps = [tuple(gap) for gap in space.gaps(start, size)]
         assert gaps == ([(start, 0x3FFFF000, "hole")] if start < 0x3FFFF000 else [])
+    assert list(space.gaps(0x3FE00000, 0x300000)) == list(space.gaps(0x3FE00000, 0x1FF000))
     assert space.read(0x3FFFF000, 0x2000) == bytes(0x1000) + memory.read(0, 0x1000)
     assert [tuple(gap) for gap in space.gaps(0x40000000, 0x80000000)] == [
         (0x40100000, 0x80000000, "hole"), (0x80001000, 0xC0000000, "hole"),

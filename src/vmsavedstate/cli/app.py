@@ -71,9 +71,9 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Version, codec."
 )
 def cli() -> None:
-    """Read Hyper-V saved states (.vmrs, or .bin and .vsv). Files are only ever read.
+    """Read Hyper-V saved states (.vmrs, or .bin and .vsv) and ELF dumps of QEMU and KVM. Files are only ever read.
 
-    Numbers are decimal or hex (0x1000), sizes may end in KiB, MiB, GiB, TiB.
+    Numbers are decimal or hex (0x1000), sizes may end in KiB, MiB, GiB, TiB, powers of 1024.
     """
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from ..datatypes import PagingMode
 from ..errors import InvalidArgumentError, VtlNotEnabledError
@@ -43,9 +44,11 @@ class Number(_Parameter):
         """The number in bytes; a usage error for anything else."""
         if isinstance(value, int):
             return value
-        match = _NUMBER.fullmatch(value)
+        match = _NUMBER.fullmatch(value.replace("`", ""))  # WinDbg writes 0xffffffff`80100000
         unit = _UNITS.get(match[2].lower()) if match and (self._units or not match[2]) else None
         examples = "4096, 0x1000, 64KiB or 2MiB" if self._units else "12 or 0xc"
+        if re.fullmatch(r"[0-9a-f`]*[a-f][0-9a-f`]*|0[0-9`]+", value.strip(), re.IGNORECASE):
+            self.fail(f"{value!r} is not a number such as {examples}; a hex number has 0x in front", param, ctx)
         if match is None or unit is None:
             self.fail(f"{value!r} is not a number such as {examples}", param, ctx)
         try:
@@ -87,6 +90,9 @@ class Evidence(NamedTuple):
     strict: bool
 
 
+registers_option = click.option(
+    "--registers", type=FILE, help="Registers that a QEMU dump lacks: `info registers -a`, or JSON."
+)
 companion_option = click.option(
     "--companion", type=FILE, help="The other file of a .bin/.vsv pair, where it does not lie beside the first."
 )
@@ -103,7 +109,7 @@ def state_arguments(function: Function) -> Function:
 
     options = (
         companion_option,
-        click.option("--registers", type=FILE, help="Registers that a QEMU dump lacks: `info registers -a`, or JSON."),
+        registers_option,
         click.option("--strict", is_flag=True, help="Refuse damage and a pending replay log instead of reading on."),
     )
     for option in reversed(options):
@@ -118,6 +124,14 @@ class SpaceChoice(NamedTuple):
     vtl: int | None
     root: int | None
     paging_mode: str | None
+    given: bool  # whether any of the options was
+
+    def require_virtual(self, virtual: bool) -> None:
+        """Raise a usage error where the options are given for a command about physical memory."""
+        if self.given and not virtual:
+            raise click.UsageError(
+                "--vp, --vtl, --root and --paging-mode are about virtual memory: give --virtual or --gva"
+            )
 
     def processor(self, state: SavedState) -> VirtualProcessor:
         """The processor, seen from the VTL asked for. Raises InvalidArgumentError."""
@@ -149,7 +163,10 @@ def space_arguments(function: Function) -> Function:
     def command(
         *arguments: Any, vp_id: int, vtl: int | None, root: int | None, paging_mode: str | None, **others: Any
     ) -> Any:
-        return function(*arguments, choice=SpaceChoice(vp_id, vtl, root, paging_mode), **others)
+        context = click.get_current_context()
+        names = ("vp_id", "vtl", "root", "paging_mode")
+        given = any(context.get_parameter_source(name) != ParameterSource.DEFAULT for name in names)
+        return function(*arguments, choice=SpaceChoice(vp_id, vtl, root, paging_mode, given), **others)
 
     options = (
         click.option(
@@ -165,9 +182,16 @@ def space_arguments(function: Function) -> Function:
 
 
 def range_arguments(function: Function) -> Function:
-    """From where to where: the command gets ``start`` and ``end`` (excluded)."""
-    function = click.option("--end", type=ADDRESS, default=ADDRESS_LIMIT, help="Address to end before.")(function)
-    return click.option("--start", type=ADDRESS, default=0, help="Address to begin at.")(function)
+    """From where to where: the command gets ``start`` and ``end`` (excluded), which is above it."""
+
+    @functools.wraps(function)
+    def command(*arguments: Any, start: int, end: int, **others: Any) -> Any:
+        if start >= end:
+            raise click.UsageError(f"--start {start:#x} is not below --end {end:#x}")
+        return function(*arguments, start=start, end=end, **others)
+
+    with_end = click.option("--end", type=ADDRESS, default=ADDRESS_LIMIT, help="Address to end before.")(command)
+    return cast(Function, click.option("--start", type=ADDRESS, default=0, help="Address to begin at.")(with_end))
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON for programs (docs/cli.md describes it).")

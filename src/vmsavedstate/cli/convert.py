@@ -18,8 +18,8 @@ from .output import human_size, progress_bar
 def command(evidence: Evidence, out: str, compress: bool, fill: int | None) -> int:
     """Write a Hyper-V saved state (.vmrs) from a dump of QEMU or KVM, or from any other saved state.
 
-    Hyper-V's tools then open it; OUT must not exist. Registers that the source does not hold, and that share a group with
-    others, are written as zero; stderr tells which. Exit code 1 if memory had to be filled.
+    The file is meant for Hyper-V's tools as well; OUT must not exist. Registers that the source does not hold, and that
+    share a group with others, are written as zero; stderr tells which. Exit code 1 if memory had to be filled.
     """
     with opened(evidence) as state, progress_bar("memory", state.memory.size) as progress:
         done = write_vmrs(state, out, compress=compress, fill=fill, progress=progress)
@@ -38,6 +38,8 @@ def _tell(done: Conversion) -> None:
         if _is_set(change):
             value = hex(change.written) if isinstance(change.written, int) else change.written
             click.echo(f"vmrs: VP {change.vp_id}: {change.name} is not in the source, written as {value}", err=True)
+    if done.vendor_assumed:
+        click.echo("vmrs: the vendor of the processor is not in the source, written as Intel", err=True)
     if lost or done.left_behind:
         click.echo(f"vmrs: not taken over: {', '.join([*lost, *done.left_behind])}", err=True)
     if done.filled:

@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from ..errors import InvalidArgumentError
-from ..memory import GuestPhysicalMemory, Pattern
+from ..memory import GuestPhysicalMemory, MemoryGap, Pattern, merged_gaps
 from ..paging import AddressSpace
 from ..state import SavedState
+from .app import DONE, INPUT_AT_FAULT
 from .arguments import (
     ADDRESS_LIMIT,
     Evidence,
@@ -23,7 +24,7 @@ from .arguments import (
     space_arguments,
     state_arguments,
 )
-from .output import hex_lines, progress_bar, stream_json
+from .output import hex_lines, human_size, progress_bar, stream_json
 
 SHOWN_BYTES = 16
 
@@ -31,10 +32,10 @@ SHOWN_BYTES = 16
 @click.command()
 @state_arguments
 @click.argument("pattern")
-@click.option("--text", "kind", flag_value="text", default=True, help="PATTERN is text, in UTF-8 (the default).")
-@click.option("--utf16", "kind", flag_value="utf16", help="PATTERN is text, in UTF-16 as Windows keeps it.")
-@click.option("--hex", "kind", flag_value="hex", help="PATTERN is bytes in hex, with or without blanks.")
-@click.option("--regex", "kind", flag_value="regex", help="PATTERN is a Python regular expression over bytes.")
+@click.option("--text", "is_text", is_flag=True, help="PATTERN is text, in UTF-8 (the default).")
+@click.option("--utf16", "is_utf16", is_flag=True, help="PATTERN is text, in UTF-16 as Windows keeps it.")
+@click.option("--hex", "is_hex", is_flag=True, help="PATTERN is bytes in hex, with or without blanks.")
+@click.option("--regex", "is_regex", is_flag=True, help="PATTERN is a Python regular expression over bytes.")
 @click.option("--virtual", is_flag=True, help="Search virtual memory, instead of physical.")
 @space_arguments
 @range_arguments
@@ -43,42 +44,73 @@ SHOWN_BYTES = 16
 def command(
     evidence: Evidence,
     pattern: str,
-    kind: str,
+    is_text: bool,
+    is_utf16: bool,
+    is_hex: bool,
+    is_regex: bool,
     virtual: bool,
     choice: SpaceChoice,
     start: int,
     end: int,
     limit: int | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Where text, bytes or a regular expression stand in memory, across the borders of pages and blocks.
 
-    In a regular expression `.` stands for any byte, `(?i)` ignores case, and `\\x00` is a byte in hex. The options about a
-    processor count with --virtual alone.
+    In a regular expression `.` stands for any byte, `(?i)` ignores case, and `\\x00` is a byte in hex. A PATTERN that begins
+    with a dash stands behind `--`. Exit code 1 if there is memory that could not be searched.
     """
-    wanted = _pattern(pattern, kind)
+    kinds = [
+        name for name, given in (("text", is_text), ("utf16", is_utf16), ("hex", is_hex), ("regex", is_regex)) if given
+    ]
+    if len(kinds) > 1:
+        raise click.UsageError(f"--{kinds[0]} and --{kinds[1]} exclude each other")
+    choice.require_virtual(virtual)
+    wanted = _pattern(pattern, kinds[0] if kinds else "text")
+    unread: list[MemoryGap] = []
     with opened(evidence) as state:
         place: GuestPhysicalMemory | AddressSpace = choice.space(state) if virtual else state.memory
-        total = _total(state, place, start, end)
-        with progress_bar("searched", total) as progress:
-            found = islice(place.find(wanted, start, end, progress=progress), limit)
+        with progress_bar("searched", _total(state, place, start, end)) as bar:
+            found = islice(place.find(wanted, start, end, progress=bar, unread=unread.append), limit)
             if as_json:
                 rows = ({"address": hex(at), "bytes": _preview(place, at).hex()} for at in found)
-                stream_json("find", "matches", rows, lambda: _kind_json(virtual))
-                return
-            for at in found:
-                click.echo(next(hex_lines(_preview(place, at), at, 16)))
+                stream_json("find", "matches", rows, lambda: _last_json(virtual, unread))
+            else:
+                none = True
+                for at in found:
+                    none = False
+                    bar.line(f"0x{next(hex_lines(_preview(place, at), at, 16))}")
+                if none:
+                    click.echo("vmrs: no match", err=True)
+    return _tell_unread(unread)
 
 
-def _kind_json(virtual: bool) -> dict[str, Any]:
-    return {"memory": "virtual" if virtual else "physical"}
+def _tell_unread(unread: list[MemoryGap]) -> int:
+    """What was not searched, in a line; the exit code."""
+    if not unread:
+        return DONE
+    total = human_size(sum(gap.end - gap.start for gap in unread))
+    first = min(unread)
+    click.echo(f"vmrs: {total} could not be searched, the first at {first.start:#x} ({first.reason})", err=True)
+    return INPUT_AT_FAULT
+
+
+def _last_json(virtual: bool, unread: list[MemoryGap]) -> dict[str, Any]:
+    gaps = [
+        {"start": hex(gap.start), "size": gap.end - gap.start, "reason": gap.reason}
+        for gap in merged_gaps(iter(sorted(unread)))
+    ]
+    return {"memory": "virtual" if virtual else "physical", "unread": gaps}
 
 
 def _pattern(text: str, kind: str) -> Pattern:
     raw = text.encode("utf-8", "surrogateescape")
     try:
         if kind == "hex":
-            return bytes.fromhex(text.removeprefix("0x"))
+            digits = "".join(text.removeprefix("0x").split())
+            if len(digits) % 2:
+                raise ValueError("it has an odd number of digits")
+            return bytes.fromhex(digits)
         if kind == "regex":
             return re.compile(raw, re.DOTALL)
     except (ValueError, re.error) as error:
@@ -91,7 +123,7 @@ def _total(state: SavedState, place: GuestPhysicalMemory | AddressSpace, start: 
     if isinstance(place, GuestPhysicalMemory):
         ranges: Iterator[tuple[int, int]] = ((start, max(0, end - start)) for _ in range(1))
     else:
-        ranges = ((run.gpa, run.size) for run in place.mappings(start, end))
+        ranges = ((run.gpa, run.size) for run in place.mappings(start, end, lost=lambda table: None))
     return sum(run.size for gpa, size in ranges for run in state.memory.runs(gpa, size) if run.position is not None)
 
 

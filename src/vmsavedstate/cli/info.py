@@ -153,7 +153,8 @@ def _show_memory(state: SavedState) -> None:
         click.echo(f"  and {len(chunks) - SHOWN_CHUNKS} more: see `vmrs chunks`")
     stored = state.storage()
     if "segments" in stored:
-        click.echo(f"  Stored as {stored['segments']} segments; {human_size(stored['stored_bytes'])} in the file")
+        count = stored["segments"]
+        click.echo(f"  Stored as {count} segment{'s' * (count != 1)}; {human_size(stored['stored_bytes'])} in the file")
         return
     unreadable = f", {stored['unreadable']} that cannot be read" if stored["unreadable"] else ""
     click.echo(

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +17,11 @@ from ..findings import Finding, Severity
 from ..newfile import NewFile
 from ..state import open_store
 
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
 Row = Sequence[object]
+LINES_WITH_BAR = 100
 
 
 def printable(text: str) -> str:
@@ -68,22 +72,44 @@ def stream_json(kind: str, name: str, rows: Iterable[dict[str, Any]], last: Call
     click.echo("\n}")
 
 
+class Bar:
+    """Shows how many bytes are done, where there is a bar; and prints lines, which never run into it."""
+
+    def __init__(self, progress: Progress | None = None, task: TaskID | None = None) -> None:
+        self._progress = progress
+        self._task = task
+        self._lines = 0
+
+    def __call__(self, done: int) -> None:
+        """So many bytes are done."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done)
+
+    def line(self, text: str) -> None:
+        """A line of output. The bar makes way; after many lines it stays away, they show progress themselves."""
+        if self._progress is None or not sys.stdout.isatty():
+            click.echo(text)
+            return
+        self._progress.stop()
+        click.echo(text)
+        self._lines += 1
+        if self._lines < LINES_WITH_BAR:
+            self._progress.start()
+
+
 @contextmanager
-def progress_bar(label: str, total: int) -> Iterator[Callable[[int], object]]:
-    """A function that takes the bytes done so far; it draws a bar on stderr where that is a terminal."""
+def progress_bar(label: str, total: int) -> Iterator[Bar]:
+    """A bar on stderr where that is a terminal, else one that shows nothing; ``total`` in bytes."""
     if not sys.stderr.isatty():
-        yield lambda done: None
+        yield Bar()
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(label), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
-    shared = sys.stdout.isatty()  # then lines of output go above the bar
-    with Progress(
-        *columns, console=Console(stderr=True), transient=True, redirect_stdout=shared, redirect_stderr=False
-    ) as progress:
-        task = progress.add_task(label, total=total)
-        yield lambda done: progress.update(task, completed=done)
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as progress:
+        yield Bar(progress, progress.add_task(label, total=total))
 
 
 def show_fields(title: str, fields: Iterable[tuple[str, object]]) -> None:

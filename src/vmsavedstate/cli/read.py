@@ -47,6 +47,7 @@ def command(
     """
     if (gpa is None) == (gva is None):
         raise click.UsageError("give one of --gpa and --gva")
+    choice.require_virtual(gva is not None)
     if as_hex and out is not None:
         raise click.UsageError("--hex and --out exclude each other")
     with opened(evidence) as state, _explaining(evidence.file, fill):

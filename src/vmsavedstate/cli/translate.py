@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from ..paging import Walk, WalkStep
+from ..errors import GuestMemoryError
+from ..paging import Access, AddressSpace, Walk, WalkStep
 from ..state import SavedState
 from .app import DONE, INPUT_AT_FAULT
 from .arguments import ADDRESS, Evidence, SpaceChoice, json_option, opened, space_arguments, state_arguments
@@ -33,7 +34,7 @@ def command(
     """
     with opened(evidence) as state:
         space = choice.space(state)
-        walks = [space.walk(address) for address in addresses]
+        walks = [_walk(space, address) for address in addresses]
         if as_json:
             show_json("translate", {"translations": [_as_json(walk, state) for walk in walks]})
         elif with_steps:
@@ -48,9 +49,18 @@ def command(
         return DONE if all(walk.gpa is not None for walk in walks) else INPUT_AT_FAULT
 
 
+def _walk(space: AddressSpace, gva: int) -> Walk:
+    """The walk; where a page table is lost, what was read of it and why nobody knows."""
+    try:
+        return space.walk(gva)
+    except GuestMemoryError as error:
+        steps = tuple(step for step in error.steps if isinstance(step, WalkStep))
+        return Walk(gva, None, Access(0), 0, steps, f"not known: {error.message}")
+
+
 def _cells(walk: Walk, state: SavedState) -> tuple[str, ...]:
     if walk.gpa is None:
-        return "not mapped", "-", "---", "---"
+        return "not mapped" if walk.size else "not known", "-", "---", "---"
     outside = "" if _is_saved(walk, state) else " (not saved)"
     return f"{walk.gpa:#x}{outside}", human_size(walk.size), walk.access.kernel, walk.access.user
 
@@ -63,7 +73,13 @@ def _is_saved(walk: Walk, state: SavedState) -> bool:
 def _show_reasons(walks: Sequence[Walk]) -> None:
     for walk in walks:
         if walk.reason is not None:
-            click.echo(f"  {walk.gva:#x} is not mapped: {walk.reason}; {walk.size:#x} bytes from there on are not")
+            click.echo(f"  {walk.gva:#x} is {_why(walk)}")
+
+
+def _why(walk: Walk) -> str:
+    if not walk.size:  # a page table is lost
+        return str(walk.reason)
+    return f"not mapped: {walk.reason}; {walk.size:#x} bytes from there on are not"
 
 
 def _show_steps(walk: Walk, state: SavedState) -> None:
@@ -79,7 +95,7 @@ def _show_steps(walk: Walk, state: SavedState) -> None:
         reserved = f"; reserved bits set: {step.reserved:#x}" if step.reserved else ""
         click.echo(f"  {'':{width}}  -> {told}{reserved}")
     if walk.gpa is None:
-        click.echo(f"  not mapped: {walk.reason}; {walk.size:#x} bytes from there on are not")
+        click.echo(f"  {_why(walk)}")
     else:
         outside = "" if _is_saved(walk, state) else ", which is not part of the saved memory"
         where = f"in a page of {human_size(walk.size)}" if walk.steps else "without paging"

@@ -14,17 +14,18 @@ from ..memory import MemoryGap
 from ..state import SavedState, open_store
 from ..state import open as open_state
 from .app import DONE, INPUT_AT_FAULT
-from .arguments import companion_option, file_argument, json_option
+from .arguments import companion_option, file_argument, json_option, registers_option
 from .output import closing_with, findings_json, human_size, printable, progress_bar, show_findings, show_json
 
 
 @click.command()
 @file_argument
 @companion_option
+@registers_option
 @json_option
-def command(file: str, companion: str | None, as_json: bool) -> int:
+def command(file: str, companion: str | None, registers: str | None, as_json: bool) -> int:
     """Check every structure and decode all memory. Exit code 1 for damage; notes alone are not damage."""
-    report = _check(file, companion)
+    report = _check(file, companion, registers)
     code = DONE if report.sound else INPUT_AT_FAULT
     with closing_with(code):
         if as_json:
@@ -48,9 +49,9 @@ class _Report(NamedTuple):
         return self.failure is None and not any(item.severity is Severity.DAMAGE for item in self.findings)
 
 
-def _check(file: str, companion: str | None) -> _Report:
+def _check(file: str, companion: str | None, registers: str | None) -> _Report:
     try:
-        with open_state(file, companion) as state:
+        with open_state(file, companion, registers=registers) as state:
             return _check_state(file, state)
     except PartitionStateNotFoundError:
         with open_store(file) as store:

@@ -50,12 +50,14 @@ class Conversion(NamedTuple):
         path: the new file.
         changes: registers that the two files do not share, and the derived EFER.
         filled: bytes of memory that stand for what the source could not deliver.
+        vendor_assumed: whether the source does not tell the processor's vendor, so that one was chosen.
         left_behind: names of the pieces of state that are no registers, and were not taken over.
     """
 
     path: str
     changes: tuple[RegisterChange, ...]
     filled: int
+    vendor_assumed: bool
     left_behind: tuple[str, ...]
 
 
@@ -102,9 +104,9 @@ def write_vmrs(
         if screen is not None:
             writer.set_screen(screen)
     with open_state(path) as written:
-        return Conversion(
-            written.files[0], tuple(_changes(state, written)), memory.filled, _left_behind(state, written)
-        )
+        assumed = state.processor_vendor not in _VENDORS
+        changes, left = tuple(_changes(state, written)), _left_behind(state, written)
+        return Conversion(written.files[0], changes, memory.filled, assumed, left)
 
 
 class _Memory:

@@ -78,6 +78,11 @@ def open_tree(path: PathArgument, log: FindingLog) -> KeyTree:
                 return LegacyStore((source,), log)
             if is_hvstorage(source):
                 return Store(source, log)
+            if source.size >= 4 and source.read(0, 4) == ELF:
+                raise FormatError(
+                    "this is an ELF file, which has no keys", file=source.path, offset=0,
+                    remedy="of a dump of QEMU `vmrs info` and `vmrs chunks --partition-state` show what it has",
+                )  # fmt: skip
         raise _unknown(source)
     except BaseException:
         source.close()

@@ -1,8 +1,9 @@
 """Guest physical memory over what any format keeps of it. Knows no files and no paging."""
 
-from .physical import GuestPhysicalMemory, MemoryChunk, MemoryGap, MemoryRun, merged_gaps
+from .gaps import MemoryGap, merged_gaps
+from .physical import GuestPhysicalMemory, MemoryChunk, MemoryRun
 from .requests import MAX_ADDRESS, check_address, check_request
-from .search import Pattern, Piece, search
+from .search import Pattern, Piece, Unread, search
 
 __all__ = [
     "MAX_ADDRESS",
@@ -12,6 +13,7 @@ __all__ = [
     "MemoryRun",
     "Pattern",
     "Piece",
+    "Unread",
     "check_address",
     "check_request",
     "merged_gaps",

@@ -22,9 +22,9 @@ def as_uint64(values: Sequence[int] | npt.NDArray[Any], what: str) -> npt.NDArra
         if given.dtype == object:
             if not all(isinstance(value, (int, np.integer)) for value in given.flat):
                 raise TypeError("not integers")
-            return np.ascontiguousarray(given.astype(np.uint64))
+            return given.astype(np.uint64)
         if given.dtype.kind not in "iu" or (given.dtype.kind == "i" and given.size and int(given.min()) < 0):
             raise TypeError(given.dtype)
-        return np.ascontiguousarray(given, dtype=np.uint64)
+        return given.astype(np.uint64, order="C", copy=False)
     except (OverflowError, TypeError, ValueError) as error:
         raise InvalidArgumentError(f"{what} are integers from 0 to 2**64 - 1") from error

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import GuestMemoryError
 from ..snapshot import PAGE_SIZE, MemoryRange, PageBacking, Unreadable
+from .gaps import MemoryGap, merged_gaps
 from .requests import MAX_ADDRESS, check_request
-from .search import Pattern, Piece, Progress, search
+from .search import Pattern, Piece, Progress, Unread, search
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,28 +49,6 @@ class MemoryRun(NamedTuple):
     gpa: int
     size: int
     position: int | None
-
-
-class MemoryGap(NamedTuple):
-    """Memory that cannot be delivered: ``start`` to ``end`` (excluded) in bytes, ``reason`` as in GuestMemoryError."""
-
-    start: int
-    end: int
-    reason: str
-
-
-def merged_gaps(gaps: Iterator[MemoryGap]) -> Iterator[MemoryGap]:
-    """Ascending gaps, with those joined that touch and have the same reason."""
-    pending: MemoryGap | None = None
-    for gap in gaps:
-        if pending is not None and (pending.end, pending.reason) == (gap.start, gap.reason):
-            pending = MemoryGap(pending.start, gap.end, gap.reason)
-            continue
-        if pending is not None:
-            yield pending
-        pending = gap
-    if pending is not None:
-        yield pending
 
 
 class GuestPhysicalMemory:
@@ -216,20 +195,26 @@ class GuestPhysicalMemory:
         return merged_gaps(self._single_gaps(gpa, size))
 
     def find(
-        self, pattern: Pattern, start: int = 0, end: int = MAX_ADDRESS, *, progress: Progress | None = None
+        self,
+        pattern: Pattern,
+        start: int = 0,
+        end: int = MAX_ADDRESS,
+        *,
+        progress: Progress | None = None,
+        unread: Unread | None = None,
     ) -> Iterator[int]:
         """The guest physical addresses of ``pattern`` between ``start`` and ``end`` (excluded), ascending.
 
         ``pattern`` is bytes, whose matches may overlap, or a compiled regular expression of bytes, whose matches do not;
         of one longer than 64 KiB the end may be missed. Matches lie across pages and blocks, never across holes.
-        ``progress`` is called with the bytes searched so far. Missing and damaged memory is not searched, and is among the
-        findings; in strict mode it raises GuestMemoryError. Raises InvalidArgumentError for a pattern that is empty or
-        could match nothing.
+        ``progress`` is called with the bytes searched so far. Missing and damaged memory is not searched: ``unread`` is
+        called with every MemoryGap of it, and it is among the findings; in strict mode it raises GuestMemoryError. Raises
+        InvalidArgumentError for a pattern that is empty or could match nothing.
         """
         check_request(start, 0, None)
         runs = self.runs(start, max(0, min(end, MAX_ADDRESS) - start))
         pieces = (Piece(run.gpa, run.size, run.position) for run in runs if run.position is not None)
-        return search(self.backing, pieces, pattern, progress, strict=self.strict)
+        return search(self.backing, pieces, pattern, progress, strict=self.strict, unread=unread)
 
     def _single_gaps(self, gpa: int, size: int) -> Iterator[MemoryGap]:
         for run in self.runs(gpa, size):

@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 from ..errors import GuestMemoryError, InvalidArgumentError
 from ..snapshot import PageBacking, Unreadable
+from .gaps import MemoryGap
 
 Pattern = bytes | re.Pattern[bytes]
 Progress = Callable[[int], object]
+Unread = Callable[[MemoryGap], object]
 
 WINDOW = 1 << 20  # bytes read and searched at a time
 REACH = 1 << 16  # how much of a match of a regular expression is certain to be looked at
@@ -39,22 +41,31 @@ class _Window(NamedTuple):
 
 
 def search(
-    backing: PageBacking, pieces: Iterator[Piece], pattern: Pattern, progress: Progress | None, *, strict: bool
+    backing: PageBacking,
+    pieces: Iterator[Piece],
+    pattern: Pattern,
+    progress: Progress | None,
+    *,
+    strict: bool,
+    unread: Unread | None = None,
 ) -> Iterator[int]:
     """The addresses at which ``pattern`` begins, ascending within the pieces.
 
     Matches of bytes may overlap each other, those of a regular expression do not, as in :mod:`re`. Of a match longer than
-    64 KiB the end may be missed. Memory that cannot be read is not searched; with ``strict`` it raises GuestMemoryError.
+    64 KiB the end may be missed. Memory that cannot be read is not searched, and ``unread`` is told; with ``strict`` it
+    raises GuestMemoryError.
     """
     if isinstance(pattern, re.Pattern):
         if not isinstance(pattern.pattern, bytes) or pattern.match(b""):
-            raise InvalidArgumentError("the regular expression must be one of bytes, and must not match nothing")
-        return _search_regex(_Windows(backing, REACH + BEFORE, progress, strict=strict).over(pieces), pattern)
+            raise InvalidArgumentError(
+                "the regular expression must be one of bytes, and must not match the empty string"
+            )
+        return _search_regex(_Windows(backing, REACH + BEFORE, progress, unread, strict=strict).over(pieces), pattern)
     if not isinstance(pattern, bytes) or not pattern or len(pattern) > WINDOW:
         raise InvalidArgumentError(
             "the pattern must be 1 to 1,048,576 bytes, or a compiled regular expression of bytes"
         )
-    return _search_bytes(_Windows(backing, len(pattern) - 1, progress, strict=strict).over(pieces), pattern)
+    return _search_bytes(_Windows(backing, len(pattern) - 1, progress, unread, strict=strict).over(pieces), pattern)
 
 
 def _search_bytes(windows: Iterator[_Window], pattern: bytes) -> Iterator[int]:
@@ -83,10 +94,13 @@ def _search_regex(windows: Iterator[_Window], pattern: re.Pattern[bytes]) -> Ite
 class _Windows:
     """Pieces as windows of one buffer; the last ``keep`` bytes of a window stand before the next one of its stretch."""
 
-    def __init__(self, backing: PageBacking, keep: int, progress: Progress | None, *, strict: bool) -> None:
+    def __init__(
+        self, backing: PageBacking, keep: int, progress: Progress | None, unread: Unread | None, *, strict: bool
+    ) -> None:
         self._backing = backing
         self._keep = keep
         self._progress = progress
+        self._unread = unread
         self._strict = strict
         self._data = bytearray(keep + WINDOW)
         self._view = memoryview(self._data)
@@ -117,6 +131,7 @@ class _Windows:
             step = min(len(self._data) - self._used, size)
             lost = self._read(Piece(address, step, position))
             if lost:
+                self._tell_unread(Piece(address, step, position), lost)
                 for part in _sound_parts(Piece(address, step, position), lost):
                     yield from self._take(part)
             else:
@@ -137,6 +152,14 @@ class _Windows:
                 reason=lost[0].reason, file=lost[0].file,
             )  # fmt: skip
         return sorted(lost, key=lambda item: item.start)
+
+    def _tell_unread(self, piece: Piece, lost: list[Unreadable]) -> None:
+        if self._unread is None:
+            return
+        shift = piece.address - piece.position
+        for item in lost:
+            start, end = max(item.start, piece.position), min(item.end, piece.position + piece.size)
+            self._unread(MemoryGap(start + shift, end + shift, item.reason))
 
     def _tell(self, step: int) -> None:
         self._done += step

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 
 from ..datatypes.enums import PagingMode
 from ..errors import GuestMemoryError, PageNotMapped
-from ..memory import GuestPhysicalMemory, MemoryGap, Pattern, Piece, check_address, check_request, merged_gaps, search
+from ..memory import (
+    GuestPhysicalMemory,
+    MemoryGap,
+    Pattern,
+    Piece,
+    Unread,
+    check_address,
+    check_request,
+    merged_gaps,
+    search,
+)
 from .selection import TOP, Layout
 from .walk import Walk, walk
 
@@ -139,6 +149,7 @@ class AddressSpace:
                 return self._read_physical(page + inside - 1, size)
             except GuestMemoryError as error:
                 raise _at_virtual(error, gva) from error
+        gva = check_address(gva)
         check_request(gva, size, fill)
         buffer = bytearray(size)
         self.read_into(gva, buffer, fill=fill)
@@ -147,6 +158,7 @@ class AddressSpace:
     def read_into(self, gva: int, buffer: bytearray | memoryview, *, fill: int | None = None) -> None:
         """Fill a writable buffer from ``gva``; as :meth:`read`. After an error the buffer's content is undefined."""
         view = memoryview(buffer).cast("B")
+        gva = check_address(gva)
         check_request(gva, len(view), fill)
         for at, size, gpa in self._pieces(gva, len(view), fill):
             target = view[at - gva : at - gva + size]
@@ -163,7 +175,7 @@ class AddressSpace:
 
         Raises PageNotMapped, GuestMemoryError.
         """
-        check_request(gva, 0, None)
+        gva = check_address(gva)
         for at, length, gpa in self._pieces(gva, size, None):
             assert isinstance(gpa, int)
             try:
@@ -177,19 +189,26 @@ class AddressSpace:
         ``reason`` is ``unmapped``, or for what is mapped that of the memory there: ``hole`` (a device), ``missing``,
         ``damaged``; the latter two also where a page table is, so that nobody knows what is mapped.
         """
-        check_address(gva)
+        gva = check_address(gva)
         return merged_gaps(self._single_gaps(gva, size))
 
     def find(
-        self, pattern: Pattern, start: int = 0, end: int = TOP, *, progress: Callable[[int], object] | None = None
+        self,
+        pattern: Pattern,
+        start: int = 0,
+        end: int = TOP,
+        *,
+        progress: Callable[[int], object] | None = None,
+        unread: Unread | None = None,
     ) -> Iterator[int]:
         """The virtual addresses of ``pattern``, bytes or a compiled bytes regex, in what is mapped and saved.
 
-        Ascending; across pages and blocks, wherever they lie. Otherwise as GuestPhysicalMemory.find, and errors as for
-        :meth:`mappings`.
+        Ascending; across pages and blocks, wherever they lie. Otherwise as GuestPhysicalMemory.find. ``unread`` is called
+        with every MemoryGap that is not searched: missing and damaged memory, and what page tables that are so may map.
+        Without it the latter raise GuestMemoryError. Raises PageTablesError.
         """
-        pieces = self._saved_pieces(check_address(start), end)
-        return search(self._memory.backing, pieces, pattern, progress, strict=self._memory.strict)
+        pieces = self._saved_pieces(check_address(start), end, unread)
+        return search(self._memory.backing, pieces, pattern, progress, strict=self._memory.strict, unread=unread)
 
     @cached_property
     def _tiles(self) -> Tiles:
@@ -268,8 +287,12 @@ class AddressSpace:
             for gap in self._memory.gaps(gpa, length):
                 yield MemoryGap(gap.start - gpa + at, gap.end - gpa + at, gap.reason)
 
-    def _saved_pieces(self, start: int, end: int) -> Iterator[Piece]:
-        for run in self.mappings(start, end):
+    def _saved_pieces(self, start: int, end: int, unread: Unread | None) -> Iterator[Piece]:
+        def lost(table: LostTable) -> None:
+            if unread is not None and table.reason != "hole":
+                unread(MemoryGap(table.gva, table.gva + table.size, table.reason))
+
+        for run in self.mappings(start, end, lost=None if unread is None else lost):
             for part in self._memory.runs(run.gpa, run.size):
                 if part.position is not None:
                     yield Piece(run.gva + part.gpa - run.gpa, part.size, part.position)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ..datatypes.enums import PagingMode
 from ..errors import InvalidArgumentError, RegisterNotAvailableError
+from ..memory import check_address
 from ..snapshot import RegisterValue, SegmentRegister
 from . import forms
 from .access import ALL, arm64_rights, x86_rights
@@ -129,8 +130,11 @@ def select(
     Raises RegisterNotAvailableError, which names every register that is needed and not there; InvalidArgumentError for
     a mode that the family does not have.
     """
-    if root is not None and not 0 <= root < TOP:
-        raise InvalidArgumentError(f"the page-table root {root:#x} is not a number of 64 bits")
+    if root is not None:
+        root = check_address(root)
+    if mode is not None and not isinstance(mode, PagingMode):
+        names = ", ".join(item.name for item in PagingMode)
+        raise InvalidArgumentError(f"{mode!r} is no datatypes.PagingMode ({names})")
     if mode is None:
         if ignore_pg and family == "x86":
             mode = _x86_tables(registers, owner, long_mode)

@@ -92,7 +92,13 @@ def _inexpressible(layout: Layout) -> str:
 
 def _walk_tree(memory: GuestPhysicalMemory, tree: Tree, gva: int, address: int) -> Walk:
     steps: list[WalkStep] = []
-    for step in _steps(memory, tree, gva, address):
+    walking = _steps(memory, tree, gva, address)
+    while True:
+        try:
+            step = next(walking)
+        except GuestMemoryError as error:
+            error.steps = tuple(steps)
+            raise
         steps.append(step)
         inside = address & step.span - 1
         if step.kind == "page":
@@ -100,7 +106,6 @@ def _walk_tree(memory: GuestPhysicalMemory, tree: Tree, gva: int, address: int) 
             return Walk(gva, step.target + inside, step.access, step.span, tuple(steps), None)
         if step.kind != "table":
             return _unmapped(gva, step.span - inside, tuple(steps), _explained(step))
-    raise AssertionError("the last level of a form has no tables")
 
 
 def visits(
@@ -151,11 +156,16 @@ def read_table(memory: GuestPhysicalMemory, address: int, size: int, gva: int, n
     except GuestMemoryError as error:
         if error.reason == "hole":
             return None
-        raise GuestMemoryError(
+        lost = GuestMemoryError(
             f"the {name} of guest virtual address {gva:#x}, in a page table at {address & ~0xFFF:#x}, cannot be read: "
             f"{error.message}",
-            start=error.start, end=error.end, reason=error.reason, file=error.file,
-        ) from error  # fmt: skip
+            start=error.start,
+            end=error.end,
+            reason=error.reason,
+            file=error.file,
+        )
+        lost.remedy = "whether the address is mapped is not known; other addresses may be all the same"
+        raise lost from error
 
 
 def classify(form: Form, level: Level, entry: int | None) -> tuple[str, int | None]:

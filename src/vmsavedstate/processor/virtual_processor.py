@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..datatypes.enums import PagingMode, VirtualProcessorArch
 from ..errors import InvalidArgumentError, RegisterNotAvailableError, VtlNotEnabledError
-from ..memory import MAX_ADDRESS, MemoryGap, Pattern
+from ..memory import MAX_ADDRESS, MemoryGap, Pattern, Unread
 from ..paging import AddressSpace, AddressSpaces, Walk
 from ..paging.selection import SEGMENT_LONG, is_long_mode, paging_levels, paging_mode, select
 from ..snapshot import ProcessorRecord, SegmentRegister
@@ -208,6 +208,7 @@ class VirtualProcessor:
         end: int = MAX_ADDRESS,
         *,
         progress: Callable[[int], object] | None = None,
+        unread: Unread | None = None,
     ) -> Iterator[int]:
         """The virtual addresses of bytes or a bytes regex: :meth:`AddressSpace.find`."""
-        return self._space.find(pattern, start, end, progress=progress)
+        return self._space.find(pattern, start, end, progress=progress, unread=unread)

@@ -30,18 +30,29 @@ _PARTS: Mapping[Any, type[SegmentRegister] | type[TableRegister] | type[FpuState
 def load_registers(given: PathArgument | GivenRegisters, family: str) -> GivenRegisters:
     """Registers by processor index. Raises SourceError, FormatError for what is neither form or names no register."""
     if isinstance(given, Mapping):
+        if not all(isinstance(index, int) for index in given):  # JSON that the caller has loaded
+            return _from_content(given, family, None)
         for registers in given.values():
             _check_given(registers, family)
         return given
     source = Source(given)
     try:
         if source.size > MAX_SIZE:
-            raise FormatError(f"a register file of {source.size:#x} bytes is none", file=source.path)
+            raise FormatError(
+                f"this file of {source.size:#x} bytes is too large for one of registers", file=source.path,
+                remedy="give the output of QEMU's `info registers -a`, or JSON as `vmrs regs --json` prints it",
+            )  # fmt: skip
         raw = source.read(0, source.size)
     finally:
         source.close()
     text = raw.decode("utf-8", "replace")
     found = _from_json(text, family, source.path) if text.lstrip().startswith("{") else parse_monitor(text)
+    types = _types(family)
+    foreign = [name for registers in found.values() for name in registers if name not in types]
+    if foreign:
+        raise FormatError(
+            f"these are registers of another kind of machine: {foreign[0]} is none of {family}", file=source.path
+        )
     if not found:
         raise FormatError(
             "there are no registers in this file", file=source.path,
@@ -82,22 +93,42 @@ def _shown(value: RegisterValue) -> str:
 
 
 def _from_json(text: str, family: str, file: str) -> dict[int, dict[str, RegisterValue]]:
-    types = _types(family)
     try:
         content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _no_registers(str(error), file) from error
+    return _from_content(content, family, file)
+
+
+def _from_content(content: Any, family: str, file: str | None) -> dict[int, dict[str, RegisterValue]]:
+    """Registers out of what JSON gave: by processor, or a list of processors as ``vmrs regs --json`` prints."""
+    types = _types(family)
+    try:
         if "processors" in content:
             content = {item["index"]: item["registers"] for item in content["processors"]}
-        return {
-            int(index): {name: _value(types[name], value, _bits(name)) for name, value in registers.items()}
-            for index, registers in content.items()
-        }
-    except KeyError as error:
-        raise FormatError(f"there is no register or part {error} on {family}", file=file) from error
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise FormatError(
-            f"this is no JSON of registers: {error}", file=file,
-            remedy='give {"0": {"efer": "0xd01"}}, or what `vmrs regs --json` prints',
-        ) from error  # fmt: skip
+        found: dict[int, dict[str, RegisterValue]] = {}
+        for index, registers in content.items():
+            found[int(index)] = {}
+            for name, value in registers.items():
+                plain = name.lower()
+                if plain not in types:
+                    raise _no_registers(f"there is no register {name!r} on {family}", file)
+                try:
+                    found[int(index)][plain] = _value(types[plain], value, _bits(plain))
+                except KeyError as error:
+                    raise ValueError(f"{name} lacks its part {error}") from error
+                except (ValueError, TypeError) as error:
+                    raise ValueError(f"{name}: {error}") from error
+        return found
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise _no_registers(str(error), file) from error
+
+
+def _no_registers(why: str, file: str | None) -> FormatError:
+    return FormatError(
+        f"these are no registers: {why}", file=file,
+        remedy='give {"0": {"efer": "0xd01"}}, processor index and names, or what `vmrs regs --json` prints',
+    )  # fmt: skip
 
 
 def _bits(name: str) -> int:

@@ -107,7 +107,7 @@ def _disjoint(source: Source, loads: Sequence[Load], log: FindingLog) -> Iterato
             continue
         stored_end = load.gpa + max(0, min(load.file_size, source.size - load.offset))
         if stored_end < load.gpa + load.file_size:
-            log.loss(source.path, load.offset, "the file ends within a memory segment",
+            log.damage(source.path, min(load.offset, source.size), "the file ends within a memory segment",
                      found=f"{max(0, source.size - load.offset):#x} bytes", expected=f"{load.file_size:#x}")  # fmt: skip
         shift = load.offset - load.gpa
         free = covered.add(start, end)
