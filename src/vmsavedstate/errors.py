@@ -192,7 +192,7 @@ class PageNotMapped(VmSavedStateError, LookupError):  # noqa: N818  # the docume
 
 
 class PageTablesError(VmSavedStateError):
-    """A set of page tables is larger than the memory can hold: its entries point back into the tables."""
+    """A set of page tables is too large to enumerate: its entries point back into the same tables again and again."""
 
     hresult = ERROR_FILE_CORRUPT
 

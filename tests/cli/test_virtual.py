@@ -93,6 +93,24 @@ def test_maps(sample_guest: Path) -> None:
     }
 
 
+def test_maps_with_a_table_outside_of_memory_is_no_loss(tmp_path: Path) -> None:
+    """The processor would find a device or nothing there: told, and no fault of the file."""
+    block = bytearray(1 << 20)
+    block[0x1000:0x2000] = table({0: 0x500003}, size=4)
+    row = [vp_indices([0]), vp(0), general(1), control(0x80010011, 0, 0x1000, 0), segments()]
+    path = write_state(
+        tmp_path / "x.vmrs", blob=envelope(prolog() + b"".join(row) + epilog()), blocks={0: bytes(block)}
+    )
+    answer = vmrs("maps", path)
+    assert answer.code == 0 and "page table at 0x500000 is outside of the saved memory" in answer.err
+
+
+@pytest.mark.parametrize("pattern", ["(" * 5000 + "a" + ")" * 5000, "a{99999999999999999999}"])
+def test_regular_expressions_that_cannot_be_compiled(sample_guest: Path, pattern: str) -> None:
+    answer = vmrs("find", sample_guest, pattern, "--regex")
+    assert answer.code == 2 and "is no pattern" in answer.err and len(answer.err) < 400
+
+
 def test_maps_merge_and_lost_tables(tmp_path: Path) -> None:
     """Pages that lie apart are one run when merged; tables that are lost are told, and the exit code says so."""
     block = bytearray(1 << 20)

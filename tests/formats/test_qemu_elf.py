@@ -227,6 +227,7 @@ def test_registers_as_json_go_round(tmp_path: Path, sample_guest: Path) -> None:
         (b'{"0": {"efer": "0x10000000000000000"}}', "no value of a register"),
         (b'{"a":' * 100_000, "no registers"),
         (b"[1]", "no registers"),
+        (b"CPU#" + b"1" * 5000 + b"\nRAX=1\nCPU#2\nRAX=" + b"f" * 17, "no registers"),
     ],
 )  # fmt: skip
 def test_register_files_that_are_none(tmp_path: Path, content: bytes, told: str) -> None:
@@ -320,6 +321,8 @@ def test_memory_that_the_file_does_not_hold(tmp_path: Path) -> None:
     """A limited dump has less in the file than in memory; a truncated one ends early. Both are missing, never zero."""
     path = write(tmp_path / "x", elf(X86_64, TWO_CPUS, [Segment(0, MEMORY, 0x8000), Segment(0x8000, b"z" * 4096)]))
     with vmsavedstate.open(path, strict=True) as state:
+        nexts = [state.memory.backing.next_stored(at) for at in (0, 0x3FFF, 0x4000, 0x5000, 0x8000, 0x8FFF, 0x9000)]
+        assert nexts == [0, 0x3FFF, 0x8000, 0x8000, 0x8000, 0x8FFF, None]
         assert [(item.start, item.size) for item in state.memory.chunks] == [(0, 0x9000)]
         assert state.memory.read(0x8000, 2) == b"zz"
         with pytest.raises(GuestMemoryError) as caught:

@@ -58,7 +58,17 @@ def test_bytes(data: bytes, pattern: bytes, cuts: list[int], window: int) -> Non
 @given(
     data=st.binary(max_size=300).map(lambda raw: bytes(97 + (byte & 3) for byte in raw)),
     regex=st.sampled_from(
-        [rb"ab", rb"a[bc]d", rb"(?<=a)b", rb"aa?b{1,3}", rb"(?<!a)c+", rb"d.{0,5}a", rb"a(?!b)", rb"b(?=a)"]
+        [
+            rb"ab",
+            rb"a[bc]d",
+            rb"(?<=a)b",
+            rb"aa?b{1,3}",
+            rb"(?<!a)c+",
+            rb"d.{0,5}a",
+            rb"a(?!b)",
+            rb"b(?=a)",
+            rb"a[ab]{3}",
+        ]
     ),
     window=st.integers(40, 80),
 )

@@ -147,6 +147,28 @@ def test_a_table_that_is_its_own_child() -> None:
     assert list(space.reverse(0x4008)) == [(1 << 64) - (1 << 39) + 8]
 
 
+def test_a_claim_of_very_much_memory_does_not_lift_the_bound() -> None:
+    words = table(dict.fromkeys(range(512), 0x1007))
+    space = space_of(memory_of({0x1000: words}, [(0, 1 << 50)]), **LONG, cr3=0x1000)
+    with pytest.raises(PageTablesError, match=r"8,7\d\d were visited, and no more than 1 are different"):
+        list(space.reverse(0x5000))
+
+
+def test_many_different_tables_are_sound() -> None:
+    """More tables than are granted to any set, each of them once."""
+    directories = {}
+    for number in range(20):
+        entries = {index: 0x10000000 + (number << 21) + (index << 12) | 3 for index in range(512)}
+        directories[0x200000 + (number << 12)] = table(entries)
+    pointers = table({number: 0x200000 + (number << 12) | 3 for number in range(20)})
+    pages = placed({0x1000: table({0: 0x2003}), 0x2000: pointers, **directories})
+    leaf = table({0: 0x9003})
+    for number in range(20 * 512):
+        pages[0x10000000 + (number << 12)] = leaf
+    memory = memory_of(pages, [(0, 0x400000), (0x10000000, 20 * 512 * 4096)])
+    assert sum(1 for _ in space_of(memory, **LONG, cr3=0x1000).mappings()) == 20 * 512
+
+
 @pytest.mark.parametrize("family", ["x86", "arm64"])
 def test_enumeration_of_tables_that_all_point_at_themselves_is_bounded(family: str) -> None:
     """512 to the power of 4 mappings in one page: told, not gone through."""

@@ -27,6 +27,7 @@ from .arguments import (
 from .output import hex_lines, human_size, progress_bar, stream_json
 
 SHOWN_BYTES = 16
+SHOWN_PATTERN = 60
 
 
 @click.command()
@@ -113,8 +114,9 @@ def _pattern(text: str, kind: str) -> Pattern:
             return bytes.fromhex(digits)
         if kind == "regex":
             return re.compile(raw, re.DOTALL)
-    except (ValueError, re.error) as error:
-        raise InvalidArgumentError(f"{text!r} is no pattern: {error}") from error
+    except (ValueError, re.error, RecursionError, OverflowError) as error:
+        shown = text if len(text) <= SHOWN_PATTERN else f"{text[:SHOWN_PATTERN]}..."
+        raise InvalidArgumentError(f"{shown!r} is no pattern: {error}") from error
     return text.encode("utf-16-le", "surrogatepass") if kind == "utf16" else raw
 
 

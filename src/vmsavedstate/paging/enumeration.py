@@ -20,7 +20,8 @@ from .forms import NEVER, Form, Level
 from .selection import TOP, Layout, Tree
 from .vectors import PAGE_SHIFT, Addresses, denied, entry_type, is_hole, pages_of, tables_of
 
-MANY_TABLES = 1 << 13  # visits that are granted to any memory, however small
+MANY_TABLES = 1 << 13  # visits that are granted to any set of tables, however small
+VISITS = 4  # of each distinct table: Windows' map of its own tables visits each once more
 BATCH_ENTRIES = 1 << 18  # entries of tables taken at a time
 MANY_PAGES = 16  # address bits of the largest last-level page
 
@@ -171,8 +172,10 @@ class _Enumeration:
         self._end = end
         self._spans = [(max(start, tree.start), min(end, tree.end) - 1) for tree in trees]  # first and last address
         self._lost = lost
-        # No sound set has more tables than memory has pages. Entries that point back into the tables may multiply.
-        self._allowed = MANY_TABLES + memory.size // 4096
+        # Entries that point back into the tables multiply: then visits grow, and the number of different tables does not.
+        # (What the file claims to have of memory is no measure: it may claim any size.)
+        self._visits = 0
+        self._distinct: set[int] = set()
 
     def run(self) -> Iterator[Runs]:
         """All runs."""
@@ -202,7 +205,7 @@ class _Enumeration:
 
     def _decode(self, level: Level, tables: _Tables) -> tuple[Runs, _Tables]:
         """The memory that tables of a level map themselves, and the tables they point to; both ascend."""
-        self._count(len(tables), int(tables.start[0]))
+        self._count(tables)
         form, span = self._form, np.uint64(level.shift)
         entries = self._read_tables(tables, (1 << level.bits) * form.entry_size, 1 << level.shift + level.bits)
         rows, columns = np.nonzero(entries)
@@ -263,12 +266,14 @@ class _Enumeration:
                 start=start, end=start + 4096, reason=reason,
             )  # fmt: skip
 
-    def _count(self, tables: int, gva: int) -> None:
-        self._allowed -= tables
-        if self._allowed < 0:
+    def _count(self, tables: _Tables) -> None:
+        self._visits += len(tables)
+        self._distinct.update(tables.address.tolist())
+        if self._visits > MANY_TABLES + VISITS * len(self._distinct):
+            gva = int(tables.start[0])
             raise PageTablesError(
-                f"the page tables are enumerated up to {gva:#x} only: they have more tables than this memory has pages, "
-                "so they point into each other",
+                f"the page tables are enumerated up to {gva:#x} only: {self._visits:,} were visited, and no more than "
+                f"{len(self._distinct):,} are different, so they point into each other",
                 remedy="ask for a smaller range of addresses",
             )
 

@@ -155,10 +155,14 @@ def _number(value: Any, bits: int = 128) -> int:
     return number
 
 
-_WORDS = re.compile(r"\b([ER](?:[A-D]X|[SD]I|[SB]P|IP)|R\d{1,2}|[ER]FL|CR[0234]|DR[0-367]|EFER|MXCSR)\s*=([0-9a-f]+)")
-_ARM_WORDS = re.compile(r"\b(X\d\d|PC|PSTATE)=([0-9a-f]+)")
-_SEGMENTS = re.compile(r"^(ES|CS|SS|DS|FS|GS|LDT|TR) *=([0-9a-f]+) ([0-9a-f]+) ([0-9a-f]+) ([0-9a-f]+)", re.MULTILINE)
-_TABLES = re.compile(r"^(GDT|IDT)= *([0-9a-f]+) ([0-9a-f]+)", re.MULTILINE)
+_WORDS = re.compile(
+    r"\b([ER](?:[A-D]X|[SD]I|[SB]P|IP)|R\d{1,2}|[ER]FL|CR[0234]|DR[0-367]|EFER|MXCSR)\s*=([0-9a-f]{1,16})\b"
+)
+_ARM_WORDS = re.compile(r"\b(X\d\d|PC|PSTATE)=([0-9a-f]{1,16})\b")
+_SEGMENTS = re.compile(
+    r"^(ES|CS|SS|DS|FS|GS|LDT|TR) *=([0-9a-f]{4}) ([0-9a-f]{1,16}) ([0-9a-f]{8}) ([0-9a-f]{8})", re.MULTILINE
+)
+_TABLES = re.compile(r"^(GDT|IDT)= *([0-9a-f]{1,16}) ([0-9a-f]{8})", re.MULTILINE)
 _VECTORS = re.compile(r"\b[XYZ]MM(\d+)=((?:[0-9a-f]{16} ?)+)")  # with AVX in use whole YMM or ZMM registers
 _STACK = re.compile(r"FPR(\d)=([0-9a-f]{16}) ([0-9a-f]{4})")
 _ARM_NAMES = {"X29": "fp", "X30": "lr", "PSTATE": "cpsr"}
@@ -166,7 +170,7 @@ _ARM_NAMES = {"X29": "fp", "X30": "lr", "PSTATE": "cpsr"}
 
 def parse_monitor(text: str) -> dict[int, dict[str, RegisterValue]]:
     """The registers in the text of QEMU's ``info registers``, with ``-a`` of all processors; index -> name -> value."""
-    pieces = re.split(r"^CPU#(\d+)\s*$", text.replace("\r", ""), flags=re.MULTILINE)
+    pieces = re.split(r"^CPU#(\d{1,5})\s*$", text.replace("\r", ""), flags=re.MULTILINE)
     sections = {0: pieces[0]} if len(pieces) == 1 else dict(zip(map(int, pieces[1::2]), pieces[2::2], strict=True))
     found = {index: parse_processor(section) for index, section in sections.items()}
     return {index: registers for index, registers in found.items() if registers}
@@ -200,7 +204,7 @@ def parse_processor(text: str) -> dict[str, RegisterValue]:
 
 def _fpu(text: str) -> FpuState | None:
     """The x87 state; the tag word of the text is the short one of FXSAVE already. Pointers and opcode are not shown."""
-    words = [re.search(rf"\b{name}=([0-9a-f]+)", text) for name in ("FCW", "FSW", "FTW", "MXCSR")]
+    words = [re.search(rf"\b{name}=([0-9a-f]{{1,8}})\b", text) for name in ("FCW", "FSW", "FTW", "MXCSR")]
     numbers = [int(word[1], 16) for word in words if word is not None]
     physical = {int(number): int(sign + mantissa, 16) for number, mantissa, sign in _STACK.findall(text)}
     if len(numbers) < 4 or len(physical) < 8:

@@ -32,6 +32,9 @@ class Segments:
         self._source = source
         self._stretches = sorted(_disjoint(source, loads, log))
         self._starts = [item.start for item in self._stretches]
+        stored = [item for item in self._stretches if item.start < item.stored_end]
+        self._stored_starts = [item.start for item in stored]
+        self._stored_ends = [item.stored_end for item in stored]
 
     @property
     def ranges(self) -> tuple[MemoryRange, ...]:
@@ -71,10 +74,8 @@ class Segments:
 
     def next_stored(self, position: int) -> int | None:
         """The first position from ``position`` on that the file holds; None if there is none."""
-        for item in self._stretches[max(0, bisect_right(self._starts, position) - 1) :]:
-            if max(position, item.start) < item.stored_end:
-                return max(position, item.start)
-        return None
+        index = bisect_right(self._stored_ends, position)
+        return max(position, self._stored_starts[index]) if index < len(self._stored_starts) else None
 
     def describe(self) -> dict[str, int]:
         """The number of segments and their bytes in the file."""
