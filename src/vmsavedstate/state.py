@@ -9,7 +9,7 @@ from types import TracebackType
 from .datatypes.enums import VirtualProcessorVendor
 from .errors import RegisterNotAvailableError, VtlNotEnabledError
 from .findings import Finding, FindingLog
-from .formats import GivenRegisters, open_snapshot, open_tree
+from .formats import GivenRegisters, is_core_dump, open_snapshot, open_tree
 from .keytree import KeyTree
 from .memory import GuestPhysicalMemory
 from .paging import AddressSpaces
@@ -17,6 +17,8 @@ from .processor import Cpuid, GuestOs, VirtualProcessor
 from .screen import Screen
 from .snapshot import Snapshot, StateChunk
 from .source import PathArgument
+
+__all__ = ["SavedState", "is_core_dump", "open", "open_store"]
 
 _VENDORS: dict[int, VirtualProcessorVendor] = {
     0: VirtualProcessorVendor.AMD,

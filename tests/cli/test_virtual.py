@@ -264,6 +264,20 @@ def test_convert(tmp_path: Path, sample_guest: Path) -> None:
     assert itself.code == 1 and "exists already" in itself.err
 
 
+def test_outputs_never_replace_a_dump_or_its_registers(tmp_path: Path) -> None:
+    source, other, registers = tmp_path / "a.elf", tmp_path / "b.elf", tmp_path / "r.json"
+    content = elf(X86_64, prstatus_x86_64(0) + cpu_state(), [Segment(0, bytes(0x3000))])
+    source.write_bytes(content)
+    other.write_bytes(content)
+    registers.write_text('{"0": {"cr8": 0}}')
+    for target in (source, other, registers):
+        before = target.read_bytes()
+        answer = vmrs(
+            "read", source, "--registers", registers, "--gpa", "0", "--size", "16", "--out", target, "--force"
+        )
+        assert answer.code == 1 and "never overwritten" in answer.err and target.read_bytes() == before
+
+
 def test_convert_with_memory_missing(tmp_path: Path) -> None:
     source = write_state(tmp_path / "in.vmrs", ranges=[metadata(512)], blocks={0: numbered_pages(0)})
     failed = vmrs("convert", source, tmp_path / "out.vmrs")

@@ -40,6 +40,7 @@ from vmsavedstate import (
     VtlNotEnabledError,
 )
 from vmsavedstate.formats.qemu_elf.register_file import parse_monitor
+from vmsavedstate.memory import merged_gaps
 
 MEMORY = bytes(0x1000) + table({0: 0x2003}) + table({0: 0x83 | 1 << 63}) + b"tail".ljust(4096, b".")
 HIGH = Segment(0x100000000, b"high".ljust(8192, b"h"))
@@ -211,6 +212,12 @@ def test_registers_as_json_go_round(tmp_path: Path, sample_guest: Path) -> None:
         assert (state.processors[1].registers.cr8, "cr8" in state.processors[0].registers) == (2, False)
 
 
+PARTS = ("control", "status", "tag", "opcode", "ip", "dp", "mxcsr", "mxcsr_mask", "st")
+FPU_OF_ONE = json.dumps({"0": {"fpu": dict.fromkeys(PARTS, 5)}}).encode()
+NO_REGISTERS: list[Any] = [5, {"dr0": -1}, {"dr0": 1 << 70}, {"efer": "0xd01"}, {"eferr": 1}, {"cs": 1}]
+NO_REGISTERS += [{"efer": True}, {"x0": 1}]
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
@@ -227,6 +234,7 @@ def test_registers_as_json_go_round(tmp_path: Path, sample_guest: Path) -> None:
         (b'{"0": {"efer": "0x10000000000000000"}}', "no value of a register"),
         (b'{"a":' * 100_000, "no registers"),
         (b"[1]", "no registers"),
+        (FPU_OF_ONE, "st eight of them"),
         (b"CPU#" + b"1" * 5000 + b"\nRAX=1\nCPU#2\nRAX=" + b"f" * 17, "no registers"),
     ],
 )  # fmt: skip
@@ -235,10 +243,26 @@ def test_register_files_that_are_none(tmp_path: Path, content: bytes, told: str)
         vmsavedstate.open(dump(tmp_path / "x"), registers=write(tmp_path / "r", content))
 
 
-@pytest.mark.parametrize("given", [{"efer": "0xd01"}, {"eferr": 1}, {"cs": 1}, {"efer": True}, {"x0": 1}])
-def test_given_registers_that_are_none(tmp_path: Path, given: dict[str, Any]) -> None:
+@pytest.mark.parametrize("given", NO_REGISTERS)
+def test_given_registers_that_are_none(tmp_path: Path, given: Any) -> None:
     with pytest.raises(InvalidArgumentError):
         vmsavedstate.open(dump(tmp_path / "x"), registers={0: given})
+
+
+def test_an_efer_that_contradicts_the_machine_type(tmp_path: Path) -> None:
+    """It is of another moment: the file's own word counts, and the contradiction is noted."""
+    with vmsavedstate.open(dump(tmp_path / "x"), registers={0: {"efer": 0}, 1: {"efer": 0x500}}) as state:
+        assert state.processors[0].paging_levels == 4 and "efer" not in state.processors[0].registers
+        assert state.processors[1].registers.efer == 0x500
+        assert ["contradicts the file's machine type" in item.message for item in state.findings] == [True]
+
+
+def test_search_over_claimed_memory_ends(tmp_path: Path) -> None:
+    path = write(tmp_path / "x", elf(X86_64, TWO_CPUS, [Segment(0, MEMORY, 1 << 50)]))
+    gaps: list[Any] = []
+    with vmsavedstate.open(path) as state:
+        assert list(state.memory.find(b"tail", unread=gaps.append)) == [0x3000]
+        assert [tuple(gap) for gap in merged_gaps(iter(gaps))] == [(0x4000, 1 << 50, "missing")] and len(gaps) == 2
 
 
 def test_hostile_headers_are_bounded(tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ class Bytes:
     def __init__(self, data: bytes) -> None:
         self.data = data
 
+    def next_stored(self, position: int) -> int:
+        return position
+
     def read_into(self, position: int, buffer: memoryview) -> tuple[()]:
         buffer[:] = self.data[position : position + len(buffer)]
         return ()

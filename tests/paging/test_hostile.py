@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -117,6 +119,34 @@ def test_large_pages_are_read_from_their_middle() -> None:
     assert [tuple(gap) for gap in space.gaps(0x40000000, 0x80000000)] == [
         (0x40100000, 0x80000000, "hole"), (0x80001000, 0xC0000000, "hole"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_what_a_failed_call_filled_does_not_show_later(strict: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = {0x1000: table({0: 0x2003}), 0x2000: table({0: 0x3003}), 0x3000: table({0: 0x200083, 1: 0x4003})}
+    memory = memory_of(placed(tables), RAM, lost={(0x4000, 0x5000): "damaged"}, strict=strict)
+    space = space_of(memory, **LONG, cr3=0x1000)
+    if strict:
+        with pytest.raises(GuestMemoryError):
+            space.translate_many([0, 0x200000])
+    else:
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+            patch.setattr(memory, "pages", failing_after(memory.pages, 3))
+            space.translate_many([0, 0x200000])
+    found, there = space.translate_many([0xA00000, 0xC00000])
+    assert not there.any() and not found.any()
+
+
+def failing_after(call: Any, count: int) -> Any:
+    """``call``, which works so many times and then fails."""
+    left = iter([True] * count)
+
+    def wrapped(*arguments: Any) -> Any:
+        if not next(left, False):
+            raise RuntimeError("the medium")
+        return call(*arguments)
+
+    return wrapped
 
 
 def test_strict_memory_does_not_pass_over_lost_tables() -> None:

@@ -88,6 +88,8 @@ def test_forced() -> None:
     for family, mode in (("x86", PagingMode.ARMV8), ("arm64", PagingMode.LONG), ("x86", PagingMode.INVALID)):
         with pytest.raises(InvalidArgumentError):
             select(family, registers | arm(0), "", mode=mode)
+    with pytest.raises(InvalidArgumentError, match="paging is off"):
+        select("x86", {"cr0": 0x11}, "", root=0x1000)
     for root in (-1, 1 << 64):
         with pytest.raises(InvalidArgumentError):
             select("x86", registers, "", root=root)

@@ -89,6 +89,11 @@ class Evidence(NamedTuple):
     registers: str | None
     strict: bool
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The files that are read besides the state's own, so that no output replaces them."""
+        return tuple(path for path in (self.file, self.companion, self.registers) if path is not None)
+
 
 registers_option = click.option(
     "--registers", type=FILE, help="Registers that a QEMU dump lacks: `info registers -a`, or JSON."

@@ -15,7 +15,7 @@ import click
 from ..errors import ERROR_WRITE_FAULT, FormatError, InvalidArgumentError, SourceError, VmSavedStateError
 from ..findings import Finding, Severity
 from ..newfile import NewFile
-from ..state import open_store
+from ..state import is_core_dump, open_store
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -182,7 +182,7 @@ def output_file(path: str, *, evidence: Sequence[str], force: bool) -> NewFile:
     """
     if any(_same_file(path, other) for other in evidence) or _is_evidence(path):
         raise SourceError(
-            "this is a file of Hyper-V, evidence is never overwritten",
+            "this is a file of Hyper-V or a dump, evidence is never overwritten",
             file=path,
             remedy="choose another name",
             hresult=ERROR_WRITE_FAULT,
@@ -198,7 +198,9 @@ def _same_file(path: str, other: str) -> bool:
 
 
 def _is_evidence(path: str) -> bool:
-    """Whether a container of Hyper-V stands at ``path``, such as the twin of the file that is read."""
+    """Whether a container of Hyper-V or a core dump stands at ``path``, such as the twin of the file that is read."""
+    if is_core_dump(path):
+        return True
     try:
         open_store(path).close()
     except (SourceError, FormatError):

@@ -56,7 +56,14 @@ def command(
         gaps = list(place.gaps(start, size)) if fill is not None else []
         if fill is None:
             place.require(start, size)  # before the first byte goes out: a pipe cannot take anything back
-        _deliver(_pieces(place, start, size, fill), state.files, out, force, as_hex, max(8, len(f"{start + size:x}")))
+        _deliver(
+            _pieces(place, start, size, fill),
+            (*state.files, *evidence.inputs),
+            out,
+            force,
+            as_hex,
+            max(8, len(f"{start + size:x}")),
+        )
         return _tell_gaps(gaps)
 
 

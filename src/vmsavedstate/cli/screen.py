@@ -48,7 +48,7 @@ def command(evidence: Evidence, out: str | None, force: bool, width: int | None)
             sys.stdout.buffer.write(screen.to_png())
             sys.stdout.buffer.flush()
         else:
-            with output_file(out, evidence=state.files, force=force) as stream:
+            with output_file(out, evidence=(*state.files, *evidence.inputs), force=force) as stream:
                 stream.write(screen.to_png())
             click.echo(f"{out}: {screen.width} x {screen.height} pixels", err=True)
 

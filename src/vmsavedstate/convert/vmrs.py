@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
 from .. import SavedStateWriter
 from ..datatypes import PagingMode, VirtualProcessorVendor
-from ..errors import GuestMemoryError, RegisterNotAvailableError
+from ..errors import GuestMemoryError, PageTablesError, RegisterNotAvailableError
 from ..memory import GuestPhysicalMemory
 from ..paging import Access
 from ..processor import VirtualProcessor
@@ -160,7 +161,9 @@ def _derived_efer(vp: VirtualProcessor) -> int:
     mode = vp.paging_mode
     if mode not in (PagingMode.LONG, PagingMode.PAE):
         return 0
-    used = any(not run.access & _EXECUTE for run in vp.mappings(lost=lambda table: None))
+    used = False
+    with suppress(PageTablesError):  # as far as they could be seen
+        used = any(not run.access & _EXECUTE for run in vp.mappings(lost=lambda table: None))
     return (EFER_LONG if mode == PagingMode.LONG else 0) | (EFER_NXE if used else 0)
 
 

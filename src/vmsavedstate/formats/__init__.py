@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..collector import paused_collector
-from ..errors import FormatError, InvalidArgumentError
+from ..errors import FormatError, InvalidArgumentError, SourceError
 from ..findings import FindingLog
 from ..hvstorage.header import has_signature as is_hvstorage
 from ..hvstorage.store import Store
@@ -13,7 +13,7 @@ from ..legacy.reader import has_signature as is_legacy
 from ..snapshot import GivenRegisters, Snapshot
 from ..source import PathArgument, Source
 
-__all__ = ["GivenRegisters", "open_snapshot", "open_tree"]
+__all__ = ["GivenRegisters", "is_core_dump", "open_snapshot", "open_tree"]
 
 PACKED = {
     b"\xfd7zXZ": "xz",
@@ -24,6 +24,7 @@ PACKED = {
     b"BZh": "bzip2",
 }
 ELF = b"\x7fELF"
+ET_CORE = b"\4\0"
 OTHER_DUMPS = {
     b"KDUMP   ": "a compressed dump of QEMU or makedumpfile: dump again as plain ELF (dump-guest-memory without -z, -l "
     "and -s; virsh dump --memory-only --format elf)",
@@ -87,6 +88,19 @@ def open_tree(path: PathArgument, log: FindingLog) -> KeyTree:
     except BaseException:
         source.close()
         raise
+
+
+def is_core_dump(path: PathArgument) -> bool:
+    """Whether an ELF core file stands at ``path``, of whatever machine; False where nothing can be read."""
+    try:
+        source = Source(path)
+    except SourceError:
+        return False
+    try:
+        head = source.read(0, 18) if source.size >= 18 else b""
+        return head[:4] == ELF and head[16:18] == ET_CORE
+    finally:
+        source.close()
 
 
 def _refuse(source: Source, argument: object, why: str) -> None:

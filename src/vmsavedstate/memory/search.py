@@ -128,6 +128,10 @@ class _Windows:
                 yield _Window(self._data, self._used, self._base, False)
                 self._view[: self._keep] = self._view[self._used - self._keep :]
                 self._base, self._used = self._base + self._used - self._keep, self._keep
+            absent = self._absent(piece=Piece(address, size, position))
+            if absent:  # in one step: a hostile file may claim any amount of memory that it does not hold
+                address, size, position = address + absent, size - absent, position + absent
+                continue
             step = min(len(self._data) - self._used, size)
             lost = self._read(Piece(address, step, position))
             if lost:
@@ -138,6 +142,16 @@ class _Windows:
                 self._used += step
                 self._tell(step)
             address, size, position = address + step, size - step, position + step
+
+    def _absent(self, piece: Piece) -> int:
+        """Bytes at the beginning of a piece that are not stored at all; they are told."""
+        if self._strict:
+            return 0  # reading raises
+        stored = self._backing.next_stored(piece.position)
+        absent = piece.size if stored is None else min(stored - piece.position, piece.size)
+        if absent and self._unread is not None:
+            self._unread(MemoryGap(piece.address, piece.address + absent, "missing"))
+        return absent
 
     def _read(self, piece: Piece) -> list[Unreadable]:
         """Read a piece behind what is in the window; what of it is lost, ascending."""

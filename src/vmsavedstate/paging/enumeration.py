@@ -255,8 +255,7 @@ class _Enumeration:
         lost = [number for number in pages if not is_hole(self._memory, number)]
         reason = "hole"
         if lost:
-            (gap,) = self._memory.gaps(lost[0] << PAGE_SHIFT, 4096)
-            reason = gap.reason
+            reason = next(iter(self._memory.gaps(lost[0] << PAGE_SHIFT, 4096))).reason
         if self._lost is not None:
             self._lost(LostTable(gva, span, table, reason))
         elif lost:

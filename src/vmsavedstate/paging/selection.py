@@ -140,8 +140,13 @@ def select(
             mode = _x86_tables(registers, owner, long_mode)
         else:
             mode = paging_mode(family, registers, owner, long_mode)
-            if mode == PagingMode.NON_PAGED and family == "x86":
+            if mode == PagingMode.NON_PAGED and family == "x86" and root is None:
                 return Layout(mode, identity=1 << 32)
+    if mode == PagingMode.NON_PAGED and root is not None:
+        raise InvalidArgumentError(
+            f"a page-table root needs a paging mode, and paging is off on {owner}",
+            remedy="force a mode (--paging-mode)",
+        )
     if mode == PagingMode.NON_PAGED:
         return Layout(
             mode, identity=PHYSICAL_LIMIT, ignored_top=_tbi(registers) if family == "arm64" else (False, False)

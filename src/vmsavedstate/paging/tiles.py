@@ -190,7 +190,12 @@ class Tiles:
                         return None
                 if len(wanted):
                     pool = self._room(len(wanted))
-                    known = follow(self._memory, self._layout, wanted << np.uint64(TILE_SHIFT), pool.free(len(wanted)))
+                    rows = pool.free(len(wanted))
+                    try:
+                        known = follow(self._memory, self._layout, wanted << np.uint64(TILE_SHIFT), rows)
+                    except BaseException:
+                        rows[:] = 0  # free rows are zero: what was filled before the error must not show later
+                        raise
                     pool.keep(wanted, known)
             return self._pool
 

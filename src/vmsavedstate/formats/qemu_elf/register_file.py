@@ -19,6 +19,7 @@ from ...source import PathArgument, Source
 from .notes import Processor
 
 MAX_SIZE = 64 << 20
+EFER_LMA = 1 << 10
 MXCSR_MASK = 0xFFFF  # not in the text; that of every processor with SSE2
 _PARTS: Mapping[Any, type[SegmentRegister] | type[TableRegister] | type[FpuState]] = {
     SegmentRegister: SegmentRegister,
@@ -33,6 +34,8 @@ def load_registers(given: PathArgument | GivenRegisters, family: str) -> GivenRe
         if not all(isinstance(index, int) for index in given):  # JSON that the caller has loaded
             return _from_content(given, family, None)
         for registers in given.values():
+            if not isinstance(registers, Mapping):
+                raise InvalidArgumentError(f"{registers!r} is no mapping of register names to values")
             _check_given(registers, family)
         return given
     source = Source(given)
@@ -69,6 +72,8 @@ def _check_given(registers: Mapping[str, RegisterValue], family: str) -> None:
         if kind is None or not isinstance(value, kind) or isinstance(value, bool):
             wanted = f"it takes {kind.__name__}" if kind else f"there is none of that name on {family}"
             raise InvalidArgumentError(f"{value!r} cannot be register {name!r}: {wanted}")
+        if isinstance(value, int) and not 0 <= value < 1 << _bits(name):
+            raise InvalidArgumentError(f"{value:#x} cannot be register {name!r}: it has {_bits(name)} bits")
 
 
 def _types(family: str) -> dict[str, type]:
@@ -85,6 +90,13 @@ def add_registers(processor: Processor, given: Mapping[str, RegisterValue], file
                 file, None, f"VP index {processor.vp_index}: the register {name} that was given differs, the dump's counts",
                 found=_shown(value), expected=_shown(own),
             )  # fmt: skip
+    efer = given.get("efer")
+    if isinstance(efer, int) and processor.long_mode is not None and bool(efer & EFER_LMA) != processor.long_mode:
+        log.note(
+            file, None, f"VP index {processor.vp_index}: the EFER that was given contradicts the file's machine type, which "
+            "counts: it is left out", found=hex(efer),
+        )  # fmt: skip
+        given = {name: value for name, value in given.items() if name != "efer"}
     return processor._replace(registers={**given, **processor.registers})
 
 
@@ -143,7 +155,11 @@ def _value(kind: Any, value: Any, bits: int) -> RegisterValue:
         name: tuple(map(_number, value[name])) if isinstance(value[name], list) else _number(value[name])
         for name in parts._fields
     }
-    return parts(**fields)
+    stack = fields.pop("st", ())
+    single = all(isinstance(field, int) for field in fields.values())
+    if not single or not isinstance(stack, tuple) or (kind is FpuState and len(stack) != 8):
+        raise ValueError("its parts are single numbers, and st eight of them")
+    return FpuState(**fields, st=stack) if kind is FpuState else parts(**fields)
 
 
 def _number(value: Any, bits: int = 128) -> int:
