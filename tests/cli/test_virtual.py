@@ -24,6 +24,7 @@ from support.partition import (
 )
 from support.states import numbered_pages, write_state
 from support.tables import table
+from vmsavedstate.cli.output import progress_bar
 
 KERNEL = 0xFFFFFFFF80100700
 MESSAGE = b"VMSAVEDSTATE SAMPLE GUEST"
@@ -306,3 +307,15 @@ def test_dumps_in_the_other_commands(tmp_path: Path) -> None:
     source.write_bytes(content[:-0x1000])
     broken = vmrs("verify", source)
     assert broken.code == 1 and "guest memory 0x2000 to 0x2fff cannot be read (missing)" in broken.text
+
+
+def test_without_a_terminal_nobody_counts_what_a_bar_would_show() -> None:
+    asked: list[int] = []
+
+    def total() -> int:
+        asked.append(1)
+        return 4096
+
+    with progress_bar("searched", total) as bar:
+        bar(4096)
+    assert not asked

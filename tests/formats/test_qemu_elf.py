@@ -333,6 +333,10 @@ def test_broken_notes(tmp_path: Path) -> None:
     same = prstatus_x86_64(0) + prstatus_x86_64(0) + cpu_state() + cpu_state()
     with damaged(tmp_path / "d", elf(X86_64, same, [Segment(0, MEMORY)]), "same number") as state:
         assert [vp.index for vp in state.processors] == [0, 1]
+    numbers = (3, 1, 3, 1)
+    mixed = b"".join([*map(prstatus_x86_64, numbers), *(cpu_state() for _ in numbers)])
+    with damaged(tmp_path / "mixed", elf(X86_64, mixed, [Segment(0, MEMORY)]), "same number") as state:
+        assert [vp.index for vp in state.processors] == [1, 3, 4, 5]
     newer = prstatus_x86_64(0) + cpu_state(version=2, kernel_gs=None)
     with vmsavedstate.open(write(tmp_path / "e", elf(X86_64, newer, [Segment(0, MEMORY)])), strict=True) as state:
         assert "another version" in state.findings[0].message and "kernel_gs_base" not in state.processors[0].registers

@@ -21,7 +21,7 @@ def command(evidence: Evidence, out: str, compress: bool, fill: int | None) -> i
     The file is meant for Hyper-V's tools as well; OUT must not exist. Registers that the source does not hold, and that
     share a group with others, are written as zero; stderr tells which. Exit code 1 if memory had to be filled.
     """
-    with opened(evidence) as state, progress_bar("memory", state.memory.size) as progress:
+    with opened(evidence) as state, progress_bar("memory", lambda: state.memory.size) as progress:
         done = write_vmrs(state, out, compress=compress, fill=fill, progress=progress)
     _tell(done)
     return INPUT_AT_FAULT if done.filled else DONE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -24,7 +23,7 @@ from .arguments import (
     space_arguments,
     state_arguments,
 )
-from .output import hex_lines, human_size, progress_bar, stream_json
+from .output import gaps_json, hex_lines, human_size, progress_bar, stream_json
 
 SHOWN_BYTES = 16
 SHOWN_PATTERN = 60
@@ -71,7 +70,7 @@ def command(
     unread: list[MemoryGap] = []
     with opened(evidence) as state:
         place: GuestPhysicalMemory | AddressSpace = choice.space(state) if virtual else state.memory
-        with progress_bar("searched", _total(state, place, start, end)) as bar:
+        with progress_bar("searched", lambda: _total(state, place, start, end)) as bar:
             found = islice(place.find(wanted, start, end, progress=bar, unread=unread.append), limit)
             if as_json:
                 rows = ({"address": hex(at), "bytes": _preview(place, at).hex()} for at in found)
@@ -97,11 +96,8 @@ def _tell_unread(unread: list[MemoryGap]) -> int:
 
 
 def _last_json(virtual: bool, unread: list[MemoryGap]) -> dict[str, Any]:
-    gaps = [
-        {"start": hex(gap.start), "size": gap.end - gap.start, "reason": gap.reason}
-        for gap in merged_gaps(iter(sorted(unread)))
-    ]
-    return {"memory": "virtual" if virtual else "physical", "unread": gaps}
+    gaps = merged_gaps(iter(sorted(unread)))
+    return {"memory": "virtual" if virtual else "physical", "unread": gaps_json(gaps)}
 
 
 def _pattern(text: str, kind: str) -> Pattern:
@@ -123,7 +119,7 @@ def _pattern(text: str, kind: str) -> Pattern:
 def _total(state: SavedState, place: GuestPhysicalMemory | AddressSpace, start: int, end: int) -> int:
     """Bytes to search, for the bar."""
     if isinstance(place, GuestPhysicalMemory):
-        ranges: Iterator[tuple[int, int]] = ((start, max(0, end - start)) for _ in range(1))
+        ranges = iter([(start, max(0, end - start))])
     else:
         ranges = ((run.gpa, run.size) for run in place.mappings(start, end, lost=lambda table: None))
     return sum(run.size for gpa, size in ranges for run in state.memory.runs(gpa, size) if run.position is not None)

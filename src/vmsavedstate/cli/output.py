@@ -14,6 +14,7 @@ import click
 
 from ..errors import ERROR_WRITE_FAULT, FormatError, InvalidArgumentError, SourceError, VmSavedStateError
 from ..findings import Finding, Severity
+from ..memory import MemoryGap
 from ..newfile import NewFile
 from ..state import is_core_dump, open_store
 
@@ -59,6 +60,11 @@ def findings_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     ]
 
 
+def gaps_json(gaps: Iterable[MemoryGap]) -> list[dict[str, Any]]:
+    """Memory that cannot be read as every command's JSON has it; ``size`` in bytes."""
+    return [{"start": hex(gap.start), "size": gap.end - gap.start, "reason": gap.reason} for gap in gaps]
+
+
 def stream_json(kind: str, name: str, rows: Iterable[dict[str, Any]], last: Callable[[], dict[str, Any]]) -> None:
     """One JSON object with a list that may be long, written as it comes; ``last`` gives what stands behind the list."""
     click.echo('{\n  "schema": ' + json.dumps(f"vmrs/{kind}/1") + f',\n  "{name}": [', nl=False)
@@ -98,8 +104,8 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(label: str, total: int) -> Iterator[Bar]:
-    """A bar on stderr where that is a terminal, else one that shows nothing; ``total`` in bytes."""
+def progress_bar(label: str, total: Callable[[], int]) -> Iterator[Bar]:
+    """A bar on stderr where that is a terminal, else one that shows nothing and does not ask for ``total``, in bytes."""
     if not sys.stderr.isatty():
         yield Bar()
         return
@@ -109,7 +115,7 @@ def progress_bar(label: str, total: int) -> Iterator[Bar]:
     columns = (TextColumn(label), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as progress:
-        yield Bar(progress, progress.add_task(label, total=total))
+        yield Bar(progress, progress.add_task(label, total=total()))
 
 
 def show_fields(title: str, fields: Iterable[tuple[str, object]]) -> None:

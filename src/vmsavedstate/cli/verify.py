@@ -15,7 +15,16 @@ from ..state import SavedState, open_store
 from ..state import open as open_state
 from .app import DONE, INPUT_AT_FAULT
 from .arguments import companion_option, file_argument, json_option, registers_option
-from .output import closing_with, findings_json, human_size, printable, progress_bar, show_findings, show_json
+from .output import (
+    closing_with,
+    findings_json,
+    gaps_json,
+    human_size,
+    printable,
+    progress_bar,
+    show_findings,
+    show_json,
+)
 
 
 @click.command()
@@ -105,7 +114,7 @@ def _screen(state: SavedState) -> tuple[str, list[Finding]]:
 
 def _check_memory(state: SavedState) -> None:
     """Decode everything, with a bar on a terminal."""
-    with progress_bar("memory", state.memory.size) as progress:
+    with progress_bar("memory", lambda: state.memory.size) as progress:
         state.check_memory(progress)
 
 
@@ -127,7 +136,5 @@ def _as_json(report: _Report) -> dict[str, Any]:
         "checked": report.checked or None,
         "error": str(report.failure) if report.failure is not None else None,
         "findings": findings_json(report.findings),
-        "unreadable": [
-            {"start": hex(gap.start), "size": gap.end - gap.start, "reason": gap.reason} for gap in report.gaps
-        ],
+        "unreadable": gaps_json(report.gaps),
     }

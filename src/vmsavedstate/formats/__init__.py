@@ -46,7 +46,7 @@ def open_snapshot(
     source = Source(path)
     try:
         with paused_collector():
-            if source.size >= 4 and source.read(0, 4) == ELF:
+            if _is_elf(source):
                 from .qemu_elf.reader import open_elf
 
                 _refuse(source, companion, "this file is complete in itself, it has no companion")
@@ -79,7 +79,7 @@ def open_tree(path: PathArgument, log: FindingLog) -> KeyTree:
                 return LegacyStore((source,), log)
             if is_hvstorage(source):
                 return Store(source, log)
-            if source.size >= 4 and source.read(0, 4) == ELF:
+            if _is_elf(source):
                 raise FormatError(
                     "this is an ELF file, which has no keys", file=source.path, offset=0,
                     remedy="of a dump of QEMU `vmrs info` and `vmrs chunks --partition-state` show what it has",
@@ -90,6 +90,10 @@ def open_tree(path: PathArgument, log: FindingLog) -> KeyTree:
         raise
 
 
+def _is_elf(source: Source) -> bool:
+    return source.size >= len(ELF) and source.read(0, len(ELF)) == ELF
+
+
 def is_core_dump(path: PathArgument) -> bool:
     """Whether an ELF core file stands at ``path``, of whatever machine; False where nothing can be read."""
     try:
@@ -97,8 +101,7 @@ def is_core_dump(path: PathArgument) -> bool:
     except SourceError:
         return False
     try:
-        head = source.read(0, 18) if source.size >= 18 else b""
-        return head[:4] == ELF and head[16:18] == ET_CORE
+        return _is_elf(source) and source.size >= 18 and source.read(16, 2) == ET_CORE
     finally:
         source.close()
 

@@ -170,9 +170,8 @@ def _select_x86(registers: Registers, owner: str, mode: PagingMode, root: int | 
     cr0, cr4, base = _needed(registers, ("cr0", "cr4", "cr3"), owner)
     rights = x86_rights(write_protect=bool(cr0 & CR0_WP), smep=bool(cr4 & CR4_SMEP))
     efer = registers.get("efer")
-    no_execute = not isinstance(efer, int) or bool(
-        efer & EFER_NXE
-    )  # where EFER is not saved, bit 63 is taken at its word
+    # Where EFER is not saved, bit 63 is taken at its word.
+    no_execute = not isinstance(efer, int) or bool(efer & EFER_NXE)
     if mode == PagingMode.X86_32BIT:
         form = forms.x86_32bit(rights, large_pages=bool(cr4 & CR4_PSE))
         return Layout(mode, (Tree(0, 1 << 32, base & forms.bits(31, 12), form),))

@@ -76,8 +76,7 @@ class _Table(NamedTuple):
 class _Pool:
     """A generation of tiles: an array of them, and a table of where the tile of a prefix (address >> 21) is.
 
-    ``placed`` is all prefixes and their rows. Row 0 is empty and stands for
-    every prefix under which nothing is mapped.
+    ``placed`` is all prefixes and their rows. Row 0 is empty and stands for every prefix under which nothing is mapped.
     """
 
     def __init__(self, rows: int) -> None:

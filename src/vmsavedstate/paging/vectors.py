@@ -130,7 +130,7 @@ def _follow_tree(
         live, tables = live[further], tables[further]
         if not len(live):
             return
-    count, first = _leaf_slice(level, addresses[live])
+    count, first = _leaf_entries(level), _index(level, addresses[live])
     entries = _gather(memory, tables + first * np.uint64(form.entry_size), count, form, live, known)
     tiles[live] = _leaf_tiles(tree, level, entries)
 
@@ -140,9 +140,9 @@ def _index(level: Level, addresses: Addresses) -> Addresses:
     return index
 
 
-def _leaf_slice(level: Level, addresses: Addresses) -> tuple[int, Addresses]:
-    """How many entries of a last-level table one tile takes, and the first of them for each address."""
-    return min(1 << TILE_SHIFT - level.shift, 1 << level.bits), _index(level, addresses)
+def _leaf_entries(level: Level) -> int:
+    """How many entries of a last-level table one tile takes; fewer where the whole table covers less than a tile."""
+    return min(1 << TILE_SHIFT - level.shift, 1 << level.bits)
 
 
 def _leaf_tiles(tree: Tree, level: Level, entries: Addresses) -> Addresses:
@@ -217,7 +217,7 @@ def _follow_one_in(memory: GuestPhysicalMemory, tree: Tree, gva: int, address: i
         target = found
         if kind == "page":
             return _straight(target + (address & (1 << level.shift) - 1))
-    count, first = min(1 << TILE_SHIFT - last.shift, 1 << last.bits), address >> last.shift & (1 << last.bits) - 1
+    count, first = _leaf_entries(last), address >> last.shift & (1 << last.bits) - 1
     data = read_table(memory, target + first * form.entry_size, count * form.entry_size, gva, last.name)
     if data is None:
         return _EMPTY

@@ -45,12 +45,14 @@ def read_processors(core: ElfCore, file: str, log: FindingLog) -> Processors:
         details = []
     found: dict[int, Processor] = {}
     owners: dict[int, int] = {}
+    highest = -1
     for number, note in enumerate(status):
         detail = details[number] if details else None
         processor = _processor(core.machine, number, note, detail, file, log)
         if processor.vp_index in found:
             log.damage(file, note.offset, "two processors have the same number", found=processor.vp_index)
-            processor = processor._replace(vp_index=max(found) + 1)
+            processor = processor._replace(vp_index=highest + 1)
+        highest = max(highest, processor.vp_index)
         found[processor.vp_index] = processor
         owners.update({item.offset: processor.vp_index for item in (note, detail) if item is not None})
     chunks = tuple(_chunk(note, owners.get(note.offset)) for note in core.notes)

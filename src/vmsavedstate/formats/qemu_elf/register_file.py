@@ -20,6 +20,7 @@ from .notes import Processor
 
 MAX_SIZE = 64 << 20
 EFER_LMA = 1 << 10
+FORMS = "give the output of QEMU's `info registers -a`, or JSON as `vmrs regs --json` prints it"
 MXCSR_MASK = 0xFFFF  # not in the text; that of every processor with SSE2
 _PARTS: Mapping[Any, type[SegmentRegister] | type[TableRegister] | type[FpuState]] = {
     SegmentRegister: SegmentRegister,
@@ -43,7 +44,7 @@ def load_registers(given: PathArgument | GivenRegisters, family: str) -> GivenRe
         if source.size > MAX_SIZE:
             raise FormatError(
                 f"this file of {source.size:#x} bytes is too large for one of registers", file=source.path,
-                remedy="give the output of QEMU's `info registers -a`, or JSON as `vmrs regs --json` prints it",
+                remedy=FORMS,
             )  # fmt: skip
         raw = source.read(0, source.size)
     finally:
@@ -59,7 +60,7 @@ def load_registers(given: PathArgument | GivenRegisters, family: str) -> GivenRe
     if not found:
         raise FormatError(
             "there are no registers in this file", file=source.path,
-            remedy="give the output of QEMU's `info registers -a`, or JSON as `vmrs regs --json` prints it",
+            remedy=FORMS,
         )  # fmt: skip
     return found
 
