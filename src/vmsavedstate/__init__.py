@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ._version import VERSION
 
 if TYPE_CHECKING:
-    from . import codec, convert, datatypes, errors, hvstorage
+    from . import codec, convert, datatypes, errors, hvstorage, provider
     from .errors import (
         CodecError,
         CompanionError,
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         GuestMemoryNotFoundError,
         InvalidArgumentError,
         KeyNotFoundError,
+        NestedVirtualizationError,
+        NotProvidedError,
         NoVirtualProcessorError,
         PageNotMapped,
         PageTablesError,
@@ -82,7 +84,7 @@ _HOMES = {
     "StateChunk": "snapshot",
     "TableRegister": "snapshot",
 }
-_MODULES = ("codec", "convert", "datatypes", "errors", "hvstorage")
+_MODULES = ("codec", "convert", "datatypes", "errors", "hvstorage", "provider")
 
 __all__ = [
     "Access",
@@ -129,6 +131,8 @@ __all__ = [
     "RegisterNotAvailableError",
     "VtlNotEnabledError",
     "ScreenError",
+    "NestedVirtualizationError",
+    "NotProvidedError",
     "InvalidArgumentError",
     "__version__",
     "codec",
@@ -138,6 +142,7 @@ __all__ = [
     "hvstorage",
     "open",
     "open_store",
+    "provider",
 ]
 
 

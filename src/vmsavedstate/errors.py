@@ -9,14 +9,19 @@ from __future__ import annotations
 
 E_FAIL = 0x80004005
 E_INVALIDARG = 0x80070057
+E_NOTIMPL = 0x80004001
+E_OUTOFMEMORY = 0x8007000E
 ERROR_FILE_NOT_FOUND = 0x80070002
 ERROR_ACCESS_DENIED = 0x80070005
 ERROR_FILE_CORRUPT = 0x80070570
+ERROR_SHARING_VIOLATION = 0x80070020
+ERROR_NOT_SUPPORTED = 0x80070032
 ERROR_READ_FAULT = 0x8007001E
 ERROR_WRITE_FAULT = 0x8007001D
 PARTITION_STATE_NOT_FOUND = 0xC0370500
 GUEST_MEMORY_NOT_FOUND = 0xC0370501
 NO_VP_FOUND_IN_PARTITION_STATE = 0xC0370502
+NESTED_VIRTUALIZATION_NOT_SUPPORTED = 0xC0370503
 VA_NOT_MAPPED = 0xC0370505
 INVALID_VP_STATE = 0xC0370506
 VP_VTL_NOT_ENABLED = 0xC0370509
@@ -76,8 +81,8 @@ def _restore(kind: type[VmSavedStateError], args: tuple[object, ...], state: dic
 class SourceError(VmSavedStateError, OSError):
     """A file cannot be opened, read or written: missing, a directory, no permission, an I/O error, or it shrank.
 
-    The HRESULT is ERROR_FILE_NOT_FOUND for a missing file, ERROR_ACCESS_DENIED without permission, else
-    ERROR_READ_FAULT or ERROR_WRITE_FAULT.
+    The HRESULT is ERROR_FILE_NOT_FOUND for a missing file, ERROR_ACCESS_DENIED without permission,
+    ERROR_SHARING_VIOLATION for one that is in use, else ERROR_READ_FAULT or ERROR_WRITE_FAULT.
     """
 
     hresult = ERROR_READ_FAULT
@@ -213,6 +218,18 @@ class ScreenError(VmSavedStateError):
     """A picture of the console is saved, but not in the one layout that is known (format specification, 3.1)."""
 
     hresult = ERROR_FILE_CORRUPT
+
+
+class NestedVirtualizationError(VmSavedStateError):
+    """State of nested virtualization is asked for, whose layout nobody has published (0xC0370503)."""
+
+    hresult = NESTED_VIRTUALIZATION_NOT_SUPPORTED
+
+
+class NotProvidedError(VmSavedStateError):
+    """A function of Microsoft's provider that this package does not back (E_NOTIMPL, or ERROR_NOT_SUPPORTED)."""
+
+    hresult = E_NOTIMPL
 
 
 class InvalidArgumentError(VmSavedStateError, ValueError):

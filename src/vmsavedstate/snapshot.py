@@ -66,6 +66,7 @@ class ProcessorRecord:
         unconfirmed: per VTL the same for values whose meaning only third parties have worked out.
         cpl: per VTL the privilege level the state stores beside the segments, None where it holds none.
         long_mode: what the file says of EFER.LMA where it does not hold EFER, None where it says nothing.
+        nested: whether the file holds state of nested virtualization for it.
     """
 
     index: int
@@ -76,6 +77,7 @@ class ProcessorRecord:
     unconfirmed: Mapping[int, Callable[[], dict[str, int]]] = field(default_factory=dict)
     cpl: Mapping[int, int | None] = field(default_factory=dict)
     long_mode: bool | None = None
+    nested: bool = False
 
 
 class StateChunk(NamedTuple):

@@ -10,30 +10,16 @@ import errno
 import os
 import stat
 import threading
-from bisect import bisect_right
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from .errors import ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, SourceError
-from .intervals import Coverage
+from .errors import ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, ERROR_SHARING_VIOLATION, SourceError
+from .patches import Patch, PatchSet
 
 PathArgument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
 _HAS_PREAD = hasattr(os, "pread")
 _HAS_PREADV = hasattr(os, "preadv")
-
-
-class Patch(NamedTuple):
-    """Bytes that stand over the file's own from ``offset`` (bytes) on."""
-
-    offset: int
-    data: bytes
-
-    @property
-    def end(self) -> int:
-        """First byte offset behind the patch."""
-        return self.offset + len(self.data)
 
 
 class Source:
@@ -47,8 +33,7 @@ class Source:
     def __init__(self, path: PathArgument) -> None:
         self.path = os.fsdecode(path)
         self._lock = threading.Lock()  # serialises seek+read where the platform has no positioned read
-        self._patches: tuple[Patch, ...] = ()
-        self._starts: tuple[int, ...] = ()
+        self._patches = PatchSet()
         self._direct = _HAS_PREAD
         self._fd = _open_read_only(path, self.path)
         self.file_size = self.size = os.lseek(self._fd, 0, os.SEEK_END)
@@ -75,11 +60,9 @@ class Source:
 
         A patch may extend the file; a gap between the old end and the patch reads as zeros, as a real write leaves it.
         """
-        merged = _disjoint(patches)
-        self._patches = tuple(merged)
-        self._direct = _HAS_PREAD and not merged
-        self._starts = tuple(patch.offset for patch in merged)
-        self.size = max([self.file_size, *(patch.end for patch in merged)])
+        self._patches = PatchSet(patches)
+        self._direct = _HAS_PREAD and not self._patches
+        self.size = max(self.file_size, self._patches.end)
 
     def read(self, offset: int, size: int) -> bytes:
         """Exactly ``size`` bytes from byte ``offset``.
@@ -166,12 +149,7 @@ class Source:
         in_file = max(0, min(end, self.file_size) - offset)
         self._read_file_into(offset, buffer[:in_file])
         buffer[in_file:] = bytes(len(buffer) - in_file)
-        for patch in self._patches[max(0, bisect_right(self._starts, offset) - 1) :]:
-            if patch.offset >= end:
-                break
-            low, high = max(offset, patch.offset), min(end, patch.end)
-            if low < high:
-                buffer[low - offset : high - offset] = patch.data[low - patch.offset : high - patch.offset]
+        self._patches.lay_over(offset, buffer)
 
     def _ended(self, offset: int, missing: int) -> SourceError:
         return SourceError(
@@ -188,15 +166,46 @@ class Source:
         return SourceError(f"cannot read: {reason}", file=self.path, offset=offset, remedy="check the medium")
 
 
-def _disjoint(patches: Sequence[Patch]) -> list[Patch]:
-    """Disjoint patches in ascending order; of those that overlap the later one shows."""
-    covered = Coverage()
-    pieces = [
-        Patch(low, patch.data[low - patch.offset : high - patch.offset])
-        for patch in reversed(patches)
-        for low, high in covered.add(patch.offset, patch.end)
-    ]
-    return sorted(pieces, key=lambda patch: patch.offset)
+class SharedLock:
+    """An advisory lock on a file, shared with other readers, until :meth:`close`; keeps the replay log from being applied.
+
+    Nothing where the platform or the file system has no such locks (Windows, some network file systems, read-only media
+    may be among them). Raises SourceError (ERROR_SHARING_VIOLATION) while somebody has the file for himself alone.
+    """
+
+    def __init__(self, path: PathArgument) -> None:
+        shown = os.fsdecode(path)
+        self._fd = _open_read_only(path, shown)
+        try:
+            take_lock(self._fd, shown, exclusive=False)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the lock back; harmless when that is done."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def take_lock(fd: int, shown: str, *, exclusive: bool) -> None:
+    """An advisory lock on an open file, without waiting; as :class:`SharedLock`."""
+    try:
+        import fcntl
+    except ImportError:
+        return  # Windows
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise SourceError(
+            "the file is in use",
+            file=shown,
+            remedy="close what has it open: another program, or a handle that is not released",
+            hresult=ERROR_SHARING_VIOLATION,
+        ) from error
+    except OSError:
+        return  # no locks on this file system: reading must work all the same (API specification, section 8)
 
 
 def _open_read_only(path: PathArgument, shown: str) -> int:

@@ -16,9 +16,9 @@ from .paging import AddressSpaces
 from .processor import Cpuid, GuestOs, VirtualProcessor
 from .screen import Screen
 from .snapshot import Snapshot, StateChunk
-from .source import PathArgument
+from .source import PathArgument, SharedLock
 
-__all__ = ["SavedState", "is_core_dump", "open", "open_store"]
+__all__ = ["PathArgument", "SavedState", "is_core_dump", "open", "open_store"]
 
 _VENDORS: dict[int, VirtualProcessorVendor] = {
     0: VirtualProcessorVendor.AMD,
@@ -64,6 +64,7 @@ class SavedState:
         self.processor_vendor = vendors.get(snapshot.vendor or 0, VirtualProcessorVendor.UNKNOWN)
         self.cpuid = Cpuid(snapshot.cpuid)
         self.nested = snapshot.nested
+        self._locks: list[SharedLock] = []
 
     def __repr__(self) -> str:
         """File, processors and memory."""
@@ -113,9 +114,20 @@ class SavedState:
             if progress is not None:
                 progress(done)
 
+    def lock(self) -> None:
+        """Hold advisory locks, shared with other readers, on the files until :meth:`close`.
+
+        They keep :func:`.hvstorage.apply_replay_log` away; reading does not need them. Nothing where there are no such
+        locks. Raises SourceError (ERROR_SHARING_VIOLATION) while somebody has a file for himself alone.
+        """
+        for file in self.files[len(self._locks) :]:
+            self._locks.append(SharedLock(file))
+
     def close(self) -> None:
         """Close the files."""
         self._snapshot.close()
+        for lock in self._locks:
+            lock.close()
 
     def __enter__(self) -> SavedState:
         """The state itself."""

@@ -13,7 +13,8 @@ from support.container import INT, Container, key_entry, key_table, replay_log, 
 from vmsavedstate.errors import CorruptFileError
 from vmsavedstate.findings import Severity
 from vmsavedstate.hvstorage import Store
-from vmsavedstate.source import Patch, Source
+from vmsavedstate.patches import Patch
+from vmsavedstate.source import Source
 
 OLD = key_table(1, [key_entry(INT, "x", struct.pack("<q", 1))])
 NEW = key_table(1, [key_entry(INT, "x", struct.pack("<q", 2))], sequence=2)

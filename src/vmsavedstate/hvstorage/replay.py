@@ -9,7 +9,8 @@ import zlib
 from typing import NamedTuple
 
 from ..findings import FindingLog
-from ..source import Patch, Source
+from ..patches import Patch
+from ..source import Source
 from . import layout
 from .checksum import checksum
 from .header import Header

@@ -12,8 +12,11 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import GuestMemoryError
+from ..patches import Patch
 from ..snapshot import PAGE_SIZE, MemoryRange, PageBacking, Unreadable
+from .block_cache import CachedBacking
 from .gaps import MemoryGap, merged_gaps
+from .overlay import OverlaidBacking
 from .requests import MAX_ADDRESS, check_request
 from .search import Pattern, Piece, Progress, Unread, search
 
@@ -137,6 +140,23 @@ class GuestPhysicalMemory:
             parts.append(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def overlaid(self, fixes: Sequence[tuple[int, bytes]]) -> GuestPhysicalMemory:
+        """The same memory with bytes laid over it: (guest physical address, bytes), later ones over earlier ones.
+
+        Neither this object nor the file changes. Raises GuestMemoryError for a fix that reaches into a hole.
+        """
+        patches: list[Patch] = []
+        for gpa, data in fixes:
+            self.require(gpa, len(data))
+            for run in self.runs(gpa, len(data)):
+                assert run.position is not None
+                patches.append(Patch(run.position, bytes(data[run.gpa - gpa : run.gpa - gpa + run.size])))
+        return GuestPhysicalMemory(self.ranges, OverlaidBacking(self.backing, patches), strict=self.strict)
+
+    def cached(self, limit: int) -> GuestPhysicalMemory:
+        """The same memory with the last ``limit`` decoded blocks of 1 MiB kept, for reads that come back to them."""
+        return GuestPhysicalMemory(self.ranges, CachedBacking(self.backing, limit), strict=self.strict)
+
     def _range_of(self, gpa: int) -> tuple[int, int, int]:
         """Start and end of the range an address is in, and what leads to its backing position; nothing in a hole."""
         index = bisect_right(self._starts, gpa) - 1
@@ -257,15 +277,18 @@ class GuestPhysicalMemory:
         size = min(size, self.size - offset)
         if size <= 0:
             return b""
-        parts: list[bytes] = []
-        index = bisect_right(self._raw_starts, offset) - 1
-        while size:
-            inside = offset - self._raw_starts[index]
-            gpa = self._starts[index] + inside
-            piece = min(size, self._ends[index] - gpa)
-            parts.append(self.read(gpa, piece))
-            offset, size, index = offset + piece, size - piece, index + 1
+        parts = [self.read(run.gpa, run.size) for run in self.raw_runs(offset, size)]
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def raw_runs(self, offset: int, size: int) -> Iterator[MemoryRun]:
+        """Where ``size`` bytes of the flat stream from ``offset`` on stand in guest memory, up to the end of the stream."""
+        size = min(size, self.size - offset)
+        index = bisect_right(self._raw_starts, offset) - 1
+        while size > 0:
+            inside = offset - self._raw_starts[index]
+            piece = min(size, self._ends[index] - self._starts[index] - inside)
+            yield MemoryRun(self._starts[index] + inside, piece, self._positions[index] + inside)
+            offset, size, index = offset + piece, size - piece, index + 1
 
     def _fill_lost(self, run: MemoryRun, target: memoryview, lost: Sequence[Unreadable], fill: int | None) -> None:
         """Write the fill byte over what could not be read, or raise for the first of it."""

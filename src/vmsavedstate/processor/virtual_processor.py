@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..datatypes.enums import PagingMode, VirtualProcessorArch
 from ..errors import InvalidArgumentError, RegisterNotAvailableError, VtlNotEnabledError
-from ..memory import MAX_ADDRESS, MemoryGap, Pattern, Unread
+from ..memory import MAX_ADDRESS, GuestPhysicalMemory, MemoryGap, Pattern, Unread
 from ..paging import AddressSpace, AddressSpaces, Walk
 from ..paging.selection import SEGMENT_LONG, is_long_mode, paging_levels, paging_mode, select
 from ..snapshot import ProcessorRecord, SegmentRegister
@@ -45,6 +45,7 @@ class VirtualProcessor:
         active_vtl: the VTL the processor was running in.
         enabled_vtls: the VTLs it has, ascending.
         viewed_vtl: the VTL this view speaks for; ``vtl(n)`` gives another view.
+        nested: whether the file holds state of nested virtualization for it, which nobody has described.
     """
 
     def __init__(self, number: int, record: ProcessorRecord, spaces: AddressSpaces, vtl: int | None = None) -> None:
@@ -54,6 +55,7 @@ class VirtualProcessor:
         self.active_vtl = record.active_vtl
         self.enabled_vtls = record.vtls
         self.viewed_vtl = record.active_vtl if vtl is None else vtl
+        self.nested = record.nested
         self._record = record
         self._spaces = spaces
         self._owner = f"VP {number}" + (f" VTL {self.viewed_vtl}" if record.vtls != (0,) else "")
@@ -130,6 +132,7 @@ class VirtualProcessor:
         paging_mode: PagingMode | None = None,
         root: int | None = None,
         ignore_pg: bool = False,
+        memory: GuestPhysicalMemory | None = None,
     ) -> AddressSpace:
         """Guest virtual memory as this processor sees it, or as it would with something else forced.
 
@@ -141,6 +144,7 @@ class VirtualProcessor:
             paging_mode: walk tables of this mode. LONG has five levels where CR4.LA57 is set.
             root: page-table root instead of CR3 (in its format), on ARM64 instead of TTBR0_EL1: another process.
             ignore_pg: walk the tables although CR0.PG is 0, as Microsoft's provider does.
+            memory: tables and content as this memory has them, such as ``state.memory.overlaid(...)``.
 
         Raises RegisterNotAvailableError, which names the registers that are missing, and InvalidArgumentError.
         """
@@ -151,7 +155,7 @@ class VirtualProcessor:
             family, self.registers, self._owner,
             long_mode=self._record.long_mode, mode=paging_mode, root=root, ignore_pg=ignore_pg,
         )  # fmt: skip
-        return self._spaces.get(layout)
+        return self._spaces.get(layout) if memory is None else AddressSpace(memory, layout)
 
     @cached_property
     def _space(self) -> AddressSpace:

@@ -16,6 +16,7 @@ from .layout import ChunkId
 
 MAX_VPS = 65_536  # the hypervisor knows 2,048; nothing is allocated by an unchecked number
 HIGHEST_VTL = 15
+NESTED = (ChunkId.VP_NESTED_BASE, ChunkId.VP_NESTED_CURRENT_VMCS)  # their layout is unpublished
 
 
 @dataclass
@@ -91,14 +92,13 @@ class _Reader:
         self._report_bare()
         processors = tuple(self._processor(index, self.vps[index]) for index in sorted(self.vps))
         vtls = self.partition_vtls or {vtl for record in processors for vtl in record.vtls}
-        nested_ids = (ChunkId.VP_NESTED_BASE, ChunkId.VP_NESTED_CURRENT_VMCS)
         return PartitionState(
             self.vendor,
             tuple(sorted(vtls)),
             self.os_ids,
             self.cpuid,
             processors,
-            any(chunk.id in nested_ids for chunk in self.chunks),
+            any(chunk.id in NESTED for chunk in self.chunks),
             tuple(self.chunks),
         )
 
@@ -278,6 +278,7 @@ class _Reader:
             views,
             unconfirmed,
             {vtl: registers.cpl_of_vtl(by_vtl, vtl, family) for vtl in vtls},
+            nested=any(chunk in kept for kept in by_vtl.values() for chunk in NESTED),
         )
 
 

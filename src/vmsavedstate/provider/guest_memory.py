@@ -1,0 +1,145 @@
+"""Guest memory: chunks, reads, translation, raw stream, fixes, cache (API specification, 6.1 to 6.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ..datatypes.structures import GpaMemoryChunk
+from ..errors import GuestMemoryError, InvalidArgumentError
+from ..memory import MAX_ADDRESS, GuestPhysicalMemory, MemoryRun
+from .instance import HANDLES, Instance
+
+PAGE = 4096
+
+
+class MemoryChunks(NamedTuple):
+    """The answers of GetGuestPhysicalMemoryChunks: bytes of a page, and the chunks, counted in pages."""
+
+    page_size: int
+    chunks: tuple[GpaMemoryChunk, ...]
+
+
+def GetGuestPhysicalMemoryChunks(handle: int) -> MemoryChunks:
+    """The map of guest memory: maximal runs of pages, ascending."""
+    memory = HANDLES.get(handle).memory
+    return MemoryChunks(PAGE, tuple(GpaMemoryChunk(item.start_page, item.page_count) for item in memory.chunks))
+
+
+def ReadGuestPhysicalAddress(handle: int, physical_address: int, size: int) -> bytes:
+    """Up to ``size`` bytes of guest memory with the fixes applied: short where a hole or the end comes, empty inside a hole.
+
+    Raises GuestMemoryError where the first byte is saved and cannot be read, InvalidArgumentError.
+    """
+    instance = HANDLES.get(handle)
+    buffer = bytearray(_checked(physical_address, size))
+    return bytes(buffer[: read_physical(instance, physical_address, memoryview(buffer))])
+
+
+def read_physical(instance: Instance, address: int, view: memoryview) -> int:
+    """The same into a buffer; the bytes delivered. What is behind them may have been overwritten."""
+    memory = instance.memory
+    runs = memory.runs(address, min(len(view), MAX_ADDRESS - address))
+    return _fill(memory, runs, view)
+
+
+def GetGuestRawSavedMemorySize(handle: int) -> int:
+    """Bytes of the flat stream of all saved memory, without the holes."""
+    return HANDLES.get(handle).raw_memory.size
+
+
+def GuestPhysicalAddressToRawSavedMemoryOffset(handle: int, physical_address: int) -> int:
+    """Where an address stands in the flat stream, bytes. Raises GuestMemoryError (E_INVALIDARG) for a hole."""
+    return HANDLES.get(handle).raw_memory.raw_offset(physical_address)
+
+
+def ReadGuestRawSavedMemory(handle: int, raw_offset: int, size: int) -> bytes:
+    """Up to ``size`` bytes of the flat stream as it was saved, without fixes; short at its end, empty exactly there.
+
+    Raises InvalidArgumentError behind the end, GuestMemoryError where the first byte cannot be read.
+    """
+    instance = HANDLES.get(handle)
+    buffer = bytearray(_checked(raw_offset, size))
+    return bytes(buffer[: read_raw(instance, raw_offset, memoryview(buffer))])
+
+
+def read_raw(instance: Instance, offset: int, view: memoryview) -> int:
+    """The same into a buffer; the bytes delivered. What is behind them may have been overwritten."""
+    memory = instance.raw_memory
+    if offset > memory.size:
+        raise InvalidArgumentError(f"the raw offset {offset:#x} lies behind the end of the stream, {memory.size:#x}")
+    return _fill(memory, memory.raw_runs(offset, len(view)), view)
+
+
+def GuestVirtualAddressToPhysicalAddress(handle: int, vp_id: int, virtual_address: int) -> int:
+    """The physical address, by the processor's page tables or what is forced; a page-table root alone decides, not CR0.PG.
+
+    Raises PageNotMapped, whose ``unmapped_size`` is what SDK 22000 hands out beside; GuestMemoryError where a table is
+    lost; RegisterNotAvailableError, InvalidArgumentError.
+    """
+    return HANDLES.get(handle).space(vp_id).translate(virtual_address)
+
+
+def ApplyGuestMemoryFix(handle: int, vp_id: int, virtual_address: int, data: bytes) -> None:
+    """Lay bytes over guest memory for this handle: virtual and physical reads show them, raw ones do not. No file changes.
+
+    All or nothing; translated as it is mapped now. Raises PageNotMapped, GuestMemoryError for what is not saved,
+    InvalidArgumentError for nothing or what leaves the address space.
+    """
+    instance = HANDLES.get(handle)
+    if not data or virtual_address + len(data) > MAX_ADDRESS:
+        raise InvalidArgumentError(f"a fix of {len(data):#x} bytes at {virtual_address:#x}")
+    instance.fix(vp_id, virtual_address, bytes(data))
+
+
+def SetMemoryBlockCacheLimit(handle: int, limit: int) -> None:
+    """Keep the last ``limit`` decoded blocks of 1 MiB; 0, as at first, keeps none besides the reader's own caches."""
+    HANDLES.get(handle).limit_cache(limit)
+
+
+def GetMemoryBlockCacheLimit(handle: int) -> int:
+    """What was set, 0 at first."""
+    return HANDLES.get(handle).cache_limit
+
+
+def _checked(start: int, size: int) -> int:
+    if not 0 <= start < MAX_ADDRESS or not 0 <= size < 1 << 32:
+        raise InvalidArgumentError(f"{size:#x} bytes from {start:#x}: the one has 32 bits, the other 64")
+    return size
+
+
+def _fill(memory: GuestPhysicalMemory, runs: Iterable[MemoryRun], view: memoryview) -> int:
+    """Read runs one after another into ``view``, up to the first hole or byte that cannot be read; the bytes delivered.
+
+    Raises GuestMemoryError where that is the very first byte; ``view`` is untouched then.
+    """
+    done = 0
+    for run in runs:
+        if run.position is None:
+            break
+        if not done and run.size <= PAGE:  # of small reads nothing but the answer reaches the buffer
+            try:
+                view[: run.size] = memory.read(run.gpa, run.size)
+                done = run.size
+                continue
+            except GuestMemoryError:
+                pass
+        if not done:
+            memory.read(run.gpa, 1)
+        got = _fill_run(memory, run.gpa, view[done : done + run.size])
+        done += got
+        if got < run.size:
+            break
+    return done
+
+
+def _fill_run(memory: GuestPhysicalMemory, gpa: int, view: memoryview) -> int:
+    """Read as much as can be read without a gap; what the error names last may not be the first that is lost."""
+    size = len(view)
+    while size:
+        try:
+            memory.read_into(gpa, view[:size])
+            break
+        except GuestMemoryError as error:
+            size = max(0, error.start - gpa)
+    return size

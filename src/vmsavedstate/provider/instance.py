@@ -1,0 +1,175 @@
+"""One loaded saved state as the provider knows it, with what its callers force; and the table of handles."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import threading
+
+from ..datatypes.enums import PagingMode, VirtualProcessorArch
+from ..errors import InvalidArgumentError
+from ..memory import GuestPhysicalMemory
+from ..paging import AddressSpace
+from ..processor import VirtualProcessor
+from ..state import SavedState
+
+
+class Instance:
+    """A loaded saved state behind a handle. Its files stay open, and locked, until the last call that uses it is over.
+
+    Attributes:
+        state: the saved state; forcing changes nothing in it.
+        memory: its physical memory with the fixes that were applied.
+        raw_memory: the same without them.
+        cache_limit: what SetMemoryBlockCacheLimit was told, blocks of 1 MiB.
+        symbol_callback: what SetSavedStateSymbolProviderDebugInfoCallback was given; nothing calls it.
+    """
+
+    def __init__(self, state: SavedState) -> None:
+        self.state = state
+        self.cache_limit = 0
+        self.symbol_callback: object = None
+        self.memory = self.raw_memory = state.memory
+        self._lock = threading.Lock()  # of everything that is forced; reads take none
+        self._fixes: list[tuple[int, bytes]] = []
+        self._processors = list(state.processors)
+        self._architectures: dict[int, VirtualProcessorArch] = {}
+        self._modes: dict[int, PagingMode] = {}
+        self._spaces: dict[int, AddressSpace] = {}
+
+    def __del__(self) -> None:
+        """Close the files: no call can be using them any more."""
+        self.state.close()
+
+    def processor(self, vp_id: int) -> VirtualProcessor:
+        """Processor ``vp_id``, 0 to count - 1, seen from its active or forced VTL. Raises InvalidArgumentError."""
+        if not 0 <= vp_id < len(self._processors):
+            raise InvalidArgumentError(
+                f"there is no virtual processor {vp_id}; they are 0 to {len(self._processors) - 1}"
+            )
+        return self._processors[vp_id]
+
+    def architecture(self, vp_id: int) -> VirtualProcessorArch:
+        """What the processor was executing, or what is forced. Raises InvalidArgumentError, RegisterNotAvailableError."""
+        processor = self.processor(vp_id)
+        return self._architectures.get(vp_id) or processor.architecture
+
+    def paging_mode(self, vp_id: int) -> PagingMode:
+        """The mode its control registers speak of, CR0.PG or not (API specification, section 11), or what is forced.
+
+        Raises InvalidArgumentError, RegisterNotAvailableError.
+        """
+        processor = self.processor(vp_id)
+        forced = self._modes.get(vp_id)
+        if forced is not None:
+            return forced
+        if processor.family == "arm64":
+            return PagingMode.ARMV8
+        return processor.address_space(ignore_pg=True).paging_mode
+
+    def space(self, vp_id: int) -> AddressSpace:
+        """The address space translation uses, with everything that is forced and all fixes.
+
+        Raises InvalidArgumentError, RegisterNotAvailableError.
+        """
+        space = self._spaces.get(vp_id)
+        if space is None:
+            with self._lock:
+                space = self._spaces[vp_id] = self.processor(vp_id).address_space(
+                    architecture=self._architectures.get(vp_id),
+                    paging_mode=self._modes.get(vp_id),
+                    ignore_pg=True,
+                    memory=self.memory,
+                )
+        return space
+
+    def force_architecture(self, vp_id: int, architecture: VirtualProcessorArch) -> None:
+        """Use another architecture; UNKNOWN goes back to the processor's own. Raises InvalidArgumentError."""
+        self.processor(vp_id)
+        with self._lock:
+            self._architectures[vp_id] = architecture
+            if architecture == VirtualProcessorArch.UNKNOWN:
+                del self._architectures[vp_id]
+            self._spaces.pop(vp_id, None)
+
+    def force_paging_mode(self, vp_id: int, mode: PagingMode) -> None:
+        """Use another paging mode; INVALID goes back to the processor's own. Raises InvalidArgumentError."""
+        self.processor(vp_id)
+        with self._lock:
+            self._modes[vp_id] = mode
+            if mode == PagingMode.INVALID:
+                del self._modes[vp_id]
+            self._spaces.pop(vp_id, None)
+
+    def force_vtl(self, vp_id: int, vtl: int) -> None:
+        """Take registers and translation from another VTL. Raises InvalidArgumentError, VtlNotEnabledError."""
+        view = self.processor(vp_id).vtl(vtl)
+        with self._lock:
+            self._processors[vp_id] = view
+            self._spaces.pop(vp_id, None)
+
+    def fix(self, vp_id: int, gva: int, data: bytes) -> None:
+        """Lay bytes over guest memory, page by page as it is mapped now; all of them or none.
+
+        Raises PageNotMapped, GuestMemoryError, InvalidArgumentError, RegisterNotAvailableError.
+        """
+        space = self.space(vp_id)
+        pieces: list[tuple[int, bytes]] = []
+        done = 0
+        while done < len(data):
+            at = gva + done
+            piece = min(len(data) - done, 4096 - at % 4096)
+            pieces.append((space.translate(at), data[done : done + piece]))
+            done += piece
+        with self._lock:
+            fixes = [*self._fixes, *pieces]
+            self.memory = self.raw_memory.overlaid(fixes)
+            self._fixes = fixes
+            self._spaces.clear()
+
+    def limit_cache(self, blocks: int) -> None:
+        """Keep so many decoded blocks of 1 MiB; 0 drops them. What the reader keeps for itself is not counted."""
+        with self._lock:
+            memory: GuestPhysicalMemory = self.state.memory
+            self.cache_limit = blocks
+            self.raw_memory = memory.cached(blocks) if blocks else memory
+            self.memory = self.raw_memory.overlaid(self._fixes) if self._fixes else self.raw_memory
+            self._spaces.clear()
+
+
+class _Handles:
+    """Numbers for instances: never 0, never a pointer, never used twice in a process."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(secrets.randbelow(1 << 20) << 10 | 0x40000001)
+        self._instances: dict[int, Instance] = {}
+
+    def add(self, instance: Instance) -> int:
+        """A handle for an instance."""
+        handle = next(self._numbers)
+        self._instances[handle] = instance
+        return handle
+
+    def get(self, handle: int) -> Instance:
+        """The instance of a handle. Raises InvalidArgumentError, at once, for a number that is none or is released."""
+        try:
+            return self._instances[handle]
+        except (KeyError, TypeError):
+            raise _no_handle(handle) from None
+
+    def remove(self, handle: int) -> Instance:
+        """Forget a handle. Raises InvalidArgumentError."""
+        try:
+            return self._instances.pop(handle)
+        except (KeyError, TypeError):
+            raise _no_handle(handle) from None
+
+
+def _no_handle(handle: object) -> InvalidArgumentError:
+    shown = f"{handle:#x}" if isinstance(handle, int) else repr(handle)
+    return InvalidArgumentError(
+        f"{shown} is no handle of a loaded saved state", remedy="it was released, or never came from a load function"
+    )
+
+
+HANDLES = _Handles()

@@ -1,0 +1,75 @@
+"""Finding, loading and releasing saved states (API specification, 6.1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..errors import ERROR_NOT_SUPPORTED, FormatError, NotProvidedError
+from ..hvstorage import apply_replay_log
+from ..state import PathArgument, SavedState
+from ..state import open as open_state
+from .instance import HANDLES, Instance
+
+
+class SavedStateFiles(NamedTuple):
+    """The three answers of LocateSavedStateFiles: paths, the empty string for those that do not apply."""
+
+    bin_path: str
+    vsv_path: str
+    vmrs_path: str
+
+
+def LocateSavedStateFiles(vm_name: str, snapshot_name: str | None = None) -> SavedStateFiles:
+    """The files of a virtual machine by its name. Microsoft's provider asks WMI of a Hyper-V host; there is none here.
+
+    Raises NotProvidedError (0x80070032) always.
+    """
+    wanted = f"{vm_name!r}, checkpoint {snapshot_name!r}" if snapshot_name else repr(vm_name)
+    raise NotProvidedError(
+        f"the files of {wanted} can be found by a Hyper-V host only",
+        remedy="give the path of the .vmrs, or of .bin and .vsv, to the load functions",
+        hresult=ERROR_NOT_SUPPORTED,
+    )
+
+
+def LoadSavedStateFile(vmrs_file: PathArgument) -> int:
+    """Load a ``.vmrs`` (or a dump of QEMU, which Microsoft's provider does not know); its handle.
+
+    Everything that keeps the file from being used is raised here: SourceError, FormatError, CorruptFileError,
+    EncryptedStateError, PartitionStateNotFoundError, GuestMemoryNotFoundError, NoVirtualProcessorError.
+    """
+    state = open_state(vmrs_file)
+    if state.format == "bin+vsv":
+        state.close()
+        raise FormatError(
+            "this is one file of a .bin/.vsv pair", file=state.files[0], remedy="load both with LoadSavedStateFiles"
+        )
+    return _loaded(state)
+
+
+def LoadSavedStateFiles(bin_file: PathArgument, vsv_file: PathArgument) -> int:
+    """Load a ``.bin`` and its ``.vsv``; their handle. Raises as :func:`LoadSavedStateFile`, and CompanionError."""
+    return _loaded(open_state(bin_file, vsv_file))
+
+
+def _loaded(state: SavedState) -> int:
+    try:
+        state.lock()
+    except BaseException:
+        state.close()
+        raise
+    return HANDLES.add(Instance(state))
+
+
+def ApplyPendingSavedStateFileReplayLog(vmrs_file: PathArgument) -> None:
+    """Write a pending replay log into the file; nothing where none is pending. The only function that changes a file.
+
+    Loading applies it in memory, so nothing here needs it. Raises SourceError (ERROR_SHARING_VIOLATION while a handle has
+    the file loaded), FormatError, CorruptFileError.
+    """
+    apply_replay_log(vmrs_file)
+
+
+def ReleaseSavedStateFiles(handle: int) -> None:
+    """Forget a handle. The files are closed when the last call that uses it is over. Raises InvalidArgumentError."""
+    HANDLES.remove(handle)
