@@ -226,6 +226,10 @@ class NestedVirtualizationError(VmSavedStateError):
     hresult = NESTED_VIRTUALIZATION_NOT_SUPPORTED
 
 
+class LibraryBuildError(VmSavedStateError):
+    """The C library cannot be built here: a compiler, Python's headers or its shared library, or cffi is missing."""
+
+
 class NotProvidedError(VmSavedStateError):
     """A function of Microsoft's provider that this package does not back (E_NOTIMPL, or ERROR_NOT_SUPPORTED)."""
 

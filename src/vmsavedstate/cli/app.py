@@ -28,6 +28,7 @@ COMMANDS = {
     "find": "Where text, bytes or a regular expression stand in memory.",
     "screen": "The picture the console showed when the VM was saved.",
     "convert": "Write a .vmrs from a QEMU/KVM dump, or from any other saved state.",
+    "library": "Build the C library that drops in for Microsoft's DLL.",
     "verify": "Check every structure and decode all memory.",
     "completion": "Print the completion script of a shell.",
 }

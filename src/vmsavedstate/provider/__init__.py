@@ -11,8 +11,8 @@ What Microsoft returns through pointers is returned, what it returns as a failed
 ``provider.library`` builds both as C libraries. docs/provider.md lists every name. Here only the public objects of
 the package are used; new code is better off with ``vmsavedstate.open``.
 
-``instance`` is what stands behind a handle; ``loading``, ``processors``, ``trust_levels``, ``guest_memory``, ``images``
-and ``symbols`` hold the functions; ``register_values`` the shapes of registers.
+``instance`` is what stands behind a handle; ``locate``, ``loading``, ``processors``, ``trust_levels``, ``guest_memory``,
+``images`` and ``symbols`` hold the functions; ``register_values`` the shapes of registers.
 """
 
 from .guest_memory import (
@@ -32,10 +32,9 @@ from .loading import (
     ApplyPendingSavedStateFileReplayLog,
     LoadSavedStateFile,
     LoadSavedStateFiles,
-    LocateSavedStateFiles,
     ReleaseSavedStateFiles,
-    SavedStateFiles,
 )
+from .locate import LocateSavedStateFiles, SavedStateFiles
 from .processors import (
     ForceArchitecture,
     ForcePagingMode,

@@ -1,35 +1,12 @@
-"""Finding, loading and releasing saved states (API specification, 6.1)."""
+"""Loading and releasing saved states (API specification, 6.1)."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from ..errors import ERROR_NOT_SUPPORTED, FormatError, NotProvidedError
+from ..errors import FormatError
 from ..hvstorage import apply_replay_log
 from ..state import PathArgument, SavedState
 from ..state import open as open_state
 from .instance import HANDLES, Instance
-
-
-class SavedStateFiles(NamedTuple):
-    """The three answers of LocateSavedStateFiles: paths, the empty string for those that do not apply."""
-
-    bin_path: str
-    vsv_path: str
-    vmrs_path: str
-
-
-def LocateSavedStateFiles(vm_name: str, snapshot_name: str | None = None) -> SavedStateFiles:
-    """The files of a virtual machine by its name. Microsoft's provider asks WMI of a Hyper-V host; there is none here.
-
-    Raises NotProvidedError (0x80070032) always.
-    """
-    wanted = f"{vm_name!r}, checkpoint {snapshot_name!r}" if snapshot_name else repr(vm_name)
-    raise NotProvidedError(
-        f"the files of {wanted} can be found by a Hyper-V host only",
-        remedy="give the path of the .vmrs, or of .bin and .vsv, to the load functions",
-        hresult=ERROR_NOT_SUPPORTED,
-    )
 
 
 def LoadSavedStateFile(vmrs_file: PathArgument) -> int:

@@ -21,9 +21,9 @@ from .loading import (
     ApplyPendingSavedStateFileReplayLog,
     LoadSavedStateFile,
     LoadSavedStateFiles,
-    LocateSavedStateFiles,
     ReleaseSavedStateFiles,
 )
+from .locate import LocateSavedStateFiles
 from .processors import GetArchitecture, GetPagingMode, GetVpCount, InKernelSpace
 from .register_values import value_2018
 
