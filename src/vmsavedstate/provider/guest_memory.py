@@ -32,7 +32,7 @@ def ReadGuestPhysicalAddress(handle: int, physical_address: int, size: int) -> b
     Raises GuestMemoryError where the first byte is saved and cannot be read, InvalidArgumentError.
     """
     instance = HANDLES.get(handle)
-    buffer = bytearray(_checked(physical_address, size))
+    buffer = bytearray(_checked(instance, physical_address, size))
     return bytes(buffer[: read_physical(instance, physical_address, memoryview(buffer))])
 
 
@@ -59,7 +59,7 @@ def ReadGuestRawSavedMemory(handle: int, raw_offset: int, size: int) -> bytes:
     Raises InvalidArgumentError behind the end, GuestMemoryError where the first byte cannot be read.
     """
     instance = HANDLES.get(handle)
-    buffer = bytearray(_checked(raw_offset, size))
+    buffer = bytearray(_checked(instance, raw_offset, size))
     return bytes(buffer[: read_raw(instance, raw_offset, memoryview(buffer))])
 
 
@@ -102,10 +102,11 @@ def GetMemoryBlockCacheLimit(handle: int) -> int:
     return HANDLES.get(handle).cache_limit
 
 
-def _checked(start: int, size: int) -> int:
+def _checked(instance: Instance, start: int, size: int) -> int:
+    """The bytes to make room for: what is asked for, if there is as much. Raises InvalidArgumentError."""
     if not 0 <= start < MAX_ADDRESS or not 0 <= size < 1 << 32:
         raise InvalidArgumentError(f"{size:#x} bytes from {start:#x}: the one has 32 bits, the other 64")
-    return size
+    return min(size, instance.memory.size)
 
 
 def _fill(memory: GuestPhysicalMemory, runs: Iterable[MemoryRun], view: memoryview) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ..datatypes.enums import PagingMode, VirtualProcessorArch
 from ..datatypes.structures import VirtualProcessorRegister
 from ..errors import InvalidArgumentError, PageNotMapped
 from . import guest_memory, processors
 from .guest_memory import (
-    ApplyGuestMemoryFix,
     GetGuestPhysicalMemoryChunks,
     GetGuestRawSavedMemorySize,
     GetMemoryBlockCacheLimit,
@@ -75,8 +77,21 @@ def GetRegisterValue(handle: int, vp_id: int, register: VirtualProcessorRegister
 
 def GuestVirtualAddressToPhysicalAddress(handle: int, vp_id: int, virtual_address: int) -> int:
     """As in the later generation; PageNotMapped has the code of the entry that ended the walk, 0xC0370505 to 0xC0370508."""
-    try:
+    with _codes_by_level():
         return guest_memory.GuestVirtualAddressToPhysicalAddress(handle, vp_id, virtual_address)
+
+
+def ApplyGuestMemoryFix(handle: int, vp_id: int, virtual_address: int, data: bytes) -> None:
+    """As in the later generation, with the codes of this one."""
+    with _codes_by_level():
+        guest_memory.ApplyGuestMemoryFix(handle, vp_id, virtual_address, data)
+
+
+@contextmanager
+def _codes_by_level() -> Iterator[None]:
+    """Gives PageNotMapped the code that tells at which level the walk ended."""
+    try:
+        yield
     except PageNotMapped as error:
         error.hresult = _NOT_PRESENT.get(error.level or "", PXE)
         raise

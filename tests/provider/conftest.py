@@ -1,0 +1,64 @@
+"""The C library is built once a session; where it cannot be, its tests skip and say what is missing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provider.doors import CDoor, Door, PythonDoor
+from vmsavedstate.errors import LibraryBuildError
+from vmsavedstate.provider.library.build import build, library_file
+
+REQUIRED = (
+    "VMSAVEDSTATE_REQUIRE_LIBRARY"  # set where everything is installed: a library that cannot be built is an error
+)
+
+
+@pytest.fixture(scope="session")
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the library, its headers and examples are."""
+    folder = tmp_path_factory.mktemp("library")
+    try:
+        build(folder)
+    except LibraryBuildError as error:
+        if os.environ.get(REQUIRED):
+            raise
+        pytest.skip(f"the C library cannot be built here: {error}")
+    return folder
+
+
+@pytest.fixture(params=["python-2018", "python-2021", "c-2018", "c-2021"])
+def door(request: pytest.FixtureRequest) -> Door:
+    """Each way to call each generation."""
+    return make_door(request)
+
+
+@pytest.fixture(params=["python-2021", "c-2021"])
+def door_2021(request: pytest.FixtureRequest) -> Door:
+    """Each way to call the later generation."""
+    return make_door(request)
+
+
+@pytest.fixture(params=["python-2018", "c-2018"])
+def door_2018(request: pytest.FixtureRequest) -> Door:
+    """Each way to call the first generation."""
+    return make_door(request)
+
+
+def make_door(request: pytest.FixtureRequest) -> Door:
+    kind, _, generation = request.param.partition("-")
+    if kind == "python":
+        return PythonDoor(int(generation))
+    prefix: Path = request.getfixturevalue("prefix")
+    return CDoor(int(generation), prefix / "lib" / library_file(int(generation)))
+
+
+@pytest.fixture
+def guest(door: Door, sample_guest: Path) -> Iterator[int]:
+    """The bundled sample, loaded."""
+    handle = door.load(sample_guest)
+    yield handle
+    door.call("ReleaseSavedStateFiles", handle)
