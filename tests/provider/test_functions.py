@@ -374,7 +374,8 @@ def test_applying_a_log_needs_the_file_alone(door: Door, sample_guest: Path, tmp
 def vtl_state(path: Path) -> Path:
     """VP 0 in VTL0 and VTL1, VP 1 in VTL0 alone."""
     code = SegmentRegister(0, 0xFFFFFFFF, 0x10, 0xA09B)
-    low: dict[str, RegisterValue] = {"rip": 0x1000, "rax": 1, "cs": code, "cr0": 1 << 31, "cr3": 0x1000, "cr4": 0x20, "efer": 0x500, "cpl": 3}
+    low: dict[str, RegisterValue] = {"rip": 0x1000, "rax": 1, "cs": code, "cr0": 1 << 31, "cr3": 0x1000, "cr4": 0x20}
+    low |= {"efer": 0x500, "cpl": 3}
     high: dict[str, RegisterValue] = {**low, "rip": 0x2000, "cr3": 0x2000, "cpl": 0}
     with SavedStateWriter(path, guest_os_ids={0: 0x0001_0400_0A00_0000, 1: 0x0001_0400_0B00_0000}) as writer:
         writer.add_processor(0, vtls={0: low, 1: high})

@@ -77,7 +77,8 @@ def GuestVirtualAddressToPhysicalAddress(handle: int, vp_id: int, virtual_addres
     Raises PageNotMapped, whose ``unmapped_size`` is what SDK 22000 hands out beside; GuestMemoryError where a table is
     lost; RegisterNotAvailableError, InvalidArgumentError.
     """
-    return HANDLES.get(handle).space(vp_id).translate(virtual_address)
+    instance = HANDLES.get(handle)  # kept to the end: its files close with the last one who uses it
+    return instance.space(vp_id).translate(virtual_address)
 
 
 def ApplyGuestMemoryFix(handle: int, vp_id: int, virtual_address: int, data: bytes) -> None:
