@@ -134,7 +134,9 @@ def _link_flags(generation: int, made: Path) -> list[str]:
             f"-Wl,-install_name,@rpath/{library_file(generation)}",
         ]
     symbols.write_text(f"{{ global: {' '.join(f'{name};' for name in names)} local: *; }};\n")
-    return ["-shared", f"-Wl,--version-script={symbols}", f"-Wl,-soname,{library_file(generation)}"]
+    # nodelete: Python holds on to the trampolines, so the library stays when a host closes it
+    flags = ["-shared", f"-Wl,--version-script={symbols}", "-Wl,-z,nodelete"]
+    return [*flags, f"-Wl,-soname,{library_file(generation)}"]
 
 
 def _write_pkgconfig(generation: int, folder: Path) -> None:
