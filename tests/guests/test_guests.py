@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import vmsavedstate
-from vmsavedstate import SavedState
+from vmsavedstate import SavedState, provider
 
 from .addresses import choose
 from .capture import Frozen
@@ -45,6 +45,8 @@ def test_a_guest(kind: Kind, tmp_path: Path, record_property: Report) -> None:
             verdict = check_guest(kind, state, frozen)
             state.check_memory()
             assert state.findings == ()
+            if kind.name == "uefi":
+                check_images(path, state)
     record_property("qemu_answers", verdict.answers)
     record_property("qemu_listed", verdict.listed)
     record_property("qemu_denied", verdict.denied)
@@ -52,6 +54,30 @@ def test_a_guest(kind: Kind, tmp_path: Path, record_property: Report) -> None:
     assert verdict.wrong == ()
     assert verdict.mapped > 0
     assert verdict.mapped < verdict.answers or kind.form.startswith("none"), "both mapped and unmapped answers"
+
+
+def check_images(path: Path, state: SavedState) -> None:
+    """What the provider finds in memory full of UEFI programs is what pefile, an independent reader, takes for images."""
+    pefile = pytest.importorskip("pefile")
+    vp, end = state.processors[0], 128 << 20
+    expected: dict[int, tuple[int, int]] = {}
+    for run in vp.mappings(0, end):
+        for base in range(run.gva, run.gva + run.size, 4096):
+            head = vp.read(base, 4096, fill=0)
+            if not head.startswith(b"MZ"):
+                continue
+            try:
+                image = pefile.PE(data=head, fast_load=True)
+            except (pefile.PEFormatError, ValueError):
+                continue
+            expected[base] = (image.OPTIONAL_HEADER.SizeOfImage, image.FILE_HEADER.TimeDateStamp)
+    found: list[provider.DosImage] = []
+    handle = provider.LoadSavedStateFile(path)
+    provider.ScanMemoryForDosImages(handle, 0, end, 0, found.append)
+    provider.ReleaseSavedStateFiles(handle)
+    assert {item.base: (item.size, item.timestamp) for item in found} == expected
+    assert len(expected) > 50
+    assert [item.base for item in found] == sorted(expected, reverse=True)
 
 
 def check_guest(kind: Kind, state: SavedState, frozen: Frozen) -> Verdict:

@@ -18,6 +18,8 @@ from vmsavedstate.provider.library import build as builder
 
 CLIENTS = Path(__file__).parent / "clients"
 Program = Callable[..., Path]
+GENERAL = "Rax Rcx Rdx Rbx Rsp Rbp Rsi Rdi R8 R9 R10 R11 R12 R13 R14 R15 Rip RFlags"
+CONTROL = "Cr0 Cr2 Cr3 Cr4 Cr8 Efer Dr0 Dr1 Dr2 Dr3 Dr6 Dr7"
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 STATES = [
@@ -130,10 +132,7 @@ def expected_dump(state: SavedState, generation: int) -> list[str]:
 
 
 def registers_2021(vp: vmsavedstate.VirtualProcessor) -> list[str]:
-    numbers = (
-        "Rax Rcx Rdx Rbx Rsp Rbp Rsi Rdi R8 R9 R10 R11 R12 R13 R14 R15 Rip RFlags Cr0 Cr2 Cr3 Cr4 Cr8 Efer Dr0 Dr1 Dr2"
-    )
-    names = f"{numbers} Dr3 Dr6 Dr7 Es Cs Ss Ds Fs Gs Ldtr Tr Idtr Gdtr {' '.join(f'Xmm{n}' for n in range(16))}"
+    names = f"{GENERAL} {CONTROL} Es Cs Ss Ds Fs Gs Ldtr Tr Idtr Gdtr {' '.join(f'Xmm{n}' for n in range(16))}"
     lines = []
     for name in names.split():
         value = vp.registers[name.lower()]
@@ -150,27 +149,7 @@ def registers_2021(vp: vmsavedstate.VirtualProcessor) -> list[str]:
 
 def registers_2018(vp: vmsavedstate.VirtualProcessor) -> list[str]:
     r = vp.registers
-    general = [
-        "Rax",
-        "Rcx",
-        "Rdx",
-        "Rbx",
-        "Rsp",
-        "Rbp",
-        "Rsi",
-        "Rdi",
-        "R8",
-        "R9",
-        "R10",
-        "R11",
-        "R12",
-        "R13",
-        "R14",
-        "R15",
-        "Rip",
-        "RFlags",
-    ]
-    rows = [(name, r.integer(name.lower())) for name in general]
+    rows = [(name, r.integer(name.lower())) for name in GENERAL.split()]
     low = (1 << 64) - 1
     for n in range(16):
         value = r.integer(f"xmm{n}")
@@ -178,10 +157,7 @@ def registers_2018(vp: vmsavedstate.VirtualProcessor) -> list[str]:
     fpu = r.fpu
     rows += [("#50", fpu.dp), ("#51", fpu.mxcsr | fpu.mxcsr_mask << 32)]
     rows += [("#52", fpu.control | fpu.status << 16 | fpu.tag << 32 | fpu.opcode << 48), ("#53", fpu.ip)]
-    rows += [
-        (name, r.integer(name.lower()))
-        for name in ["Cr0", "Cr2", "Cr3", "Cr4", "Cr8", "Efer", "Dr0", "Dr1", "Dr2", "Dr3", "Dr6", "Dr7"]
-    ]
+    rows += [(name, r.integer(name.lower())) for name in CONTROL.split()]
     rows += [("GsBase", r.gs.base), ("FsBase", r.fs.base)]
     segments = ["Cs", "Ds", "Es", "Fs", "Gs", "Ss", "Tr", "Ldtr"]
     rows += [(name, getattr(r, name.lower()).selector) for name in segments]

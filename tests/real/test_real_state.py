@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import vmsavedstate
+from support.pending import made_pending
 from support.samples import Samples
 from vmsavedstate import PageNotMapped, SavedState
 from vmsavedstate.datatypes import PagingMode, VirtualProcessorArch
@@ -139,37 +140,10 @@ def test_five_pages_differ_between_the_two(samples: Samples) -> None:
     assert differing == 5
 
 
-LOG_COUNT, LOG_HEADER, ENTRY = 8, 34, 28
-
-
-def _made_pending(path: Path, target: Path, *, spoil: bool, break_one: bool = False) -> None:
-    """Set the count of the real replay log to its 11 stale entries, and spoil what they would write."""
-    import zlib
-
-    raw = bytearray(path.read_bytes())
-    copies = [struct.unpack_from("<IIHIIIIQQI", raw, at) for at in (0, 0x1000)]
-    log_at = max(copies, key=lambda copy: copy[2])[7]
-    struct.pack_into("<I", raw, log_at + LOG_COUNT, 11)
-    struct.pack_into("<I", raw, log_at + 4, 0)
-    struct.pack_into("<I", raw, log_at + 4, zlib.crc32(raw[log_at : log_at + LOG_HEADER]))
-    for number in range(11):
-        at = log_at + LOG_HEADER + number * ENTRY
-        destination, size, payload, _, _ = struct.unpack_from("<QIQII", raw, at)
-        assert raw[destination : destination + size] == raw[log_at + payload : log_at + payload + size]
-        if spoil:
-            raw[destination : destination + size] = b"\xa5" * size
-    if break_one:
-        raw[log_at + LOG_HEADER + 5 * ENTRY + 24] ^= 1
-        at = log_at + LOG_HEADER + 5 * ENTRY
-        struct.pack_into("<I", raw, at + 20, 0)
-        struct.pack_into("<I", raw, at + 20, zlib.crc32(raw[at : at + ENTRY]))
-    target.write_bytes(raw)
-
-
 def test_its_last_commit_made_pending_again(samples: Samples, tmp_path: Path) -> None:
     """Count set, destinations spoilt: the overlay alone makes the content whole again."""
     original, pending = samples("no-os-252mib.vmrs"), tmp_path / "pending.vmrs"
-    _made_pending(original, pending, spoil=True)
+    made_pending(original, pending, spoil=True)
     before = hashlib.sha256(pending.read_bytes()).digest()
     with vmsavedstate.open(original) as one, vmsavedstate.open(pending) as other:
         assert [item.severity for item in other.findings] == [Severity.NOTE]
@@ -188,7 +162,7 @@ def test_its_last_commit_made_pending_again(samples: Samples, tmp_path: Path) ->
 
 def test_one_wrong_checksum_and_none_of_it_is_applied(samples: Samples, tmp_path: Path) -> None:
     pending = tmp_path / "pending.vmrs"
-    _made_pending(samples("no-os-252mib.vmrs"), pending, spoil=False, break_one=True)
+    made_pending(samples("no-os-252mib.vmrs"), pending, spoil=False, break_one=True)
     with vmsavedstate.open(pending) as state:
         (finding,) = state.findings
         assert finding.severity is Severity.DAMAGE

@@ -92,7 +92,9 @@ def image_at(space: AddressSpace, base: int) -> DosImage | None:
     if directories is None or len(optional) < SIZE_OF_IMAGE_AT + 4:
         return None
     size = int.from_bytes(optional[SIZE_OF_IMAGE_AT : SIZE_OF_IMAGE_AT + 4], "little")
-    name = _pdb_name(space, base, optional[directories + DEBUG_DIRECTORY * DIRECTORY.size :])
+    count = int.from_bytes(optional[directories - 4 : directories], "little")  # NumberOfRvaAndSizes
+    debug = optional[directories + DEBUG_DIRECTORY * DIRECTORY.size :] if count > DEBUG_DIRECTORY else b""
+    name = _pdb_name(space, base, debug)
     return DosImage(name, base, size, timestamp)
 
 

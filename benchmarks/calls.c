@@ -1,0 +1,69 @@
+/* Measures the C library from a C program: seconds of the first call, nanoseconds of small ones, seconds of large reads.
+ *
+ *     calls VMRS
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "vmsavedstatedump.h"
+
+#define CALLS 20000
+#define PIECE (16u << 20)
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static void must(HRESULT code, const char *what)
+{
+    if (code != S_OK) {
+        fprintf(stderr, "%s: 0x%08" PRIX32 "\n", what, (uint32_t)code);
+        exit(1);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    VM_SAVED_STATE_DUMP_HANDLE handle = NULL;
+    UINT32 count, got;
+    UINT64 size, eight;
+    VIRTUAL_PROCESSOR_REGISTER value;
+    if (argc != 2)
+        return 2;
+    double start = now();
+    GetVpCount(NULL, &count); /* brings Python up, and fails */
+    double started = now();
+    must(LoadSavedStateFileU8(argv[1], &handle), "load");
+    double loaded = now();
+    printf("start %.9f\nload %.9f\n", started - start, loaded - started);
+
+    start = now();
+    for (int n = 0; n < CALLS; n++)
+        must(GetVpCount(handle, &count), "count");
+    printf("count %.9f\n", (now() - start) / CALLS);
+    start = now();
+    for (int n = 0; n < CALLS; n++)
+        must(GetRegisterValue(handle, 0, X64_RegisterRip, &value), "register");
+    printf("register %.9f\n", (now() - start) / CALLS);
+    start = now();
+    for (int n = 0; n < CALLS; n++)
+        must(ReadGuestPhysicalAddress(handle, (UINT64)(n % 64) * 4096, &eight, sizeof eight, &got), "eight");
+    printf("eight %.9f\n", (now() - start) / CALLS);
+
+    must(GetGuestRawSavedMemorySize(handle, &size), "size");
+    char *buffer = malloc(PIECE);
+    memset(buffer, 0, PIECE);
+    must(ReadGuestPhysicalAddress(handle, 0, buffer, PIECE, &got), "warm"); /* what is imported when it is first needed */
+    start = now();
+    for (UINT64 done = 0; done < size; done += got)
+        must(ReadGuestPhysicalAddress(handle, done, buffer, PIECE, &got), "large");
+    printf("large %.9f\n", now() - start);
+    free(buffer);
+    return 0;
+}
