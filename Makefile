@@ -7,7 +7,7 @@ SAMPLE := examples/sample-guest.vmrs
 export VMSAVEDSTATE_SAMPLES ?= $(wildcard $(CURDIR)/.samples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-guests lint samples bench clean
+.PHONY: help demo library test test-all test-guests lint samples bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -18,6 +18,10 @@ $(VENV)/.installed: pyproject.toml setup.py $(wildcard rust/src/*.rs) rust/Cargo
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.library: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[library]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed
@@ -38,6 +42,9 @@ demo: $(VENV)/.installed  ## set up, and show what is in the bundled saved state
 	$(BIN)/vmrs screen $(SAMPLE)
 	$(BIN)/vmrs screen --out screen.png --force $(SAMPLE)
 	$(BIN)/vmrs verify $(SAMPLE)
+
+library: $(VENV)/.library  ## build the C library into ./provider (needs gcc and Python's development files)
+	$(BIN)/vmrs library --out provider
 
 test: $(VENV)/.test  ## the fast suite, under two minutes
 	$(BIN)/python -m pytest -q -n auto -m "not slow"
@@ -62,5 +69,5 @@ bench: $(VENV)/.peers  ## speed and memory, as ratios against peers and limits
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) build rust/target src/*.egg-info screen.png .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build provider rust/target src/*.egg-info screen.png .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src -name '_kernel*.so' -delete

@@ -11,6 +11,7 @@
 #include "vmsavedstatedump.h"
 
 #define CALLS 20000
+#define PASSES 5
 #define PIECE (16u << 20)
 
 static double now(void)
@@ -60,10 +61,15 @@ int main(int argc, char **argv)
     char *buffer = malloc(PIECE);
     memset(buffer, 0, PIECE);
     must(ReadGuestPhysicalAddress(handle, 0, buffer, PIECE, &got), "warm"); /* what is imported when it is first needed */
-    start = now();
-    for (UINT64 done = 0; done < size; done += got)
-        must(ReadGuestPhysicalAddress(handle, done, buffer, PIECE, &got), "large");
-    printf("large %.9f\n", now() - start);
+    double best = 1e9;
+    for (int pass = 0; pass < PASSES; pass++) {
+        start = now();
+        for (UINT64 done = 0; done < size; done += got)
+            must(ReadGuestPhysicalAddress(handle, done, buffer, PIECE, &got), "large");
+        double took = now() - start;
+        best = took < best ? took : best;
+    }
+    printf("large %.9f\n", best);
     free(buffer);
     return 0;
 }

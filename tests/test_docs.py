@@ -62,6 +62,7 @@ def test_there_are_enough_of_both() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for name in [*DOCUMENTS, "docs/architecture.md", "docs/formats.md", "CONTRIBUTING.md", "examples/README.md"]:
+    more = ["docs/architecture.md", "docs/formats.md", "docs/provider.md", "docs/porting.md"]
+    for name in [*DOCUMENTS, *more, "CONTRIBUTING.md", "examples/README.md"]:
         for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text()):
             assert (ROOT / name).parent.joinpath(target).exists(), f"{name}: {target}"

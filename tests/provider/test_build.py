@@ -55,6 +55,22 @@ def test_files(prefix: Path) -> None:
     }  # fmt: skip
 
 
+CODES = {  # section 5
+    0: {"S_OK": 0, "E_NOTIMPL": 0x80004001, "E_FAIL": 0x80004005, "E_UNEXPECTED": 0x8000FFFF, "E_OUTOFMEMORY": 0x8007000E,
+        "E_INVALIDARG": 0x80070057, "HRESULT_FROM_WIN32(ERROR_FILE_NOT_FOUND)": 0x80070002,
+        "HRESULT_FROM_WIN32(ERROR_FILE_CORRUPT)": 0x80070570, "HRESULT_FROM_WIN32(ERROR_SHARING_VIOLATION)": 0x80070020,
+        "VM_SAVED_STATE_DUMP_E_PARTITION_STATE_NOT_FOUND": 0xC0370500,
+        "VM_SAVED_STATE_DUMP_E_GUEST_MEMORY_NOT_FOUND": 0xC0370501,
+        "VM_SAVED_STATE_DUMP_E_NO_VP_FOUND_IN_PARTITION_STATE": 0xC0370502,
+        "VM_SAVED_STATE_DUMP_E_NESTED_VIRTUALIZATION_NOT_SUPPORTED": 0xC0370503,
+        "VM_SAVED_STATE_DUMP_E_WINDOWS_KERNEL_IMAGE_NOT_FOUND": 0xC0370504},
+    2018: {"VM_SAVED_STATE_DUMP_E_PXE_NOT_PRESENT": 0xC0370505, "VM_SAVED_STATE_DUMP_E_PDPTE_NOT_PRESENT": 0xC0370506,
+           "VM_SAVED_STATE_DUMP_E_PDE_NOT_PRESENT": 0xC0370507, "VM_SAVED_STATE_DUMP_E_PTE_NOT_PRESENT": 0xC0370508},
+    2021: {"VM_SAVED_STATE_DUMP_E_VA_NOT_MAPPED": 0xC0370505, "VM_SAVED_STATE_DUMP_E_INVALID_VP_STATE": 0xC0370506,
+           "VM_SAVED_STATE_DUMP_E_VP_VTL_NOT_ENABLED": 0xC0370509},
+}  # fmt: skip
+
+
 def constants(generation: int) -> dict[str, int]:
     """Every enumerator of a generation by its C name."""
     kinds: list[type[datatypes.CEnum]] = [datatypes.PagingMode, datatypes.VirtualProcessorArch]
@@ -63,8 +79,9 @@ def constants(generation: int) -> dict[str, int]:
     else:
         kinds += [datatypes.RegisterId, datatypes.VirtualProcessorVendor, datatypes.GuestOsVendor,
                   datatypes.GuestOsMicrosoftIds, datatypes.GuestOsOpenSourceIds]  # fmt: skip
-    values = {name: int(member) for kind in kinds for member in kind for name in member.c_names}
-    return {name: value for name, value in values.items() if generation == 2021 or not name.endswith("Armv8")}
+    values: dict[str, int] = {name: int(member) for kind in kinds for member in kind for name in member.c_names}
+    values = {name: value for name, value in values.items() if generation == 2021 or not name.endswith("Armv8")}
+    return values | {name: code - (code >> 31 << 32) for name, code in CODES[0].items() | CODES[generation].items()}
 
 
 def layouts(generation: int) -> dict[str, int]:

@@ -150,6 +150,39 @@ def test_a_python_program_with_another_version_of_the_package(
     assert "this process has vmsavedstate 0.0.1" in log.read_text()
 
 
+def test_a_process_that_forks(prefix: Path, tmp_path: Path, sample_guest: Path) -> None:
+    """What is loaded before can be read after, in both processes."""
+    text = """
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "vmsavedstatedump.h"
+int main(int argc, char **argv)
+{
+    VM_SAVED_STATE_DUMP_HANDLE handle;
+    UINT64 gpa = 0;
+    char text[13] = "";
+    UINT32 got = 0;
+    int status = 1;
+    if (argc != 2 || LoadSavedStateFileU8(argv[1], &handle) != S_OK)
+        return 1;
+    pid_t child = fork();
+    if (GuestVirtualAddressToPhysicalAddress(handle, 0, 0xFFFFFFFF80100700u, &gpa, NULL) != S_OK)
+        return 2;
+    if (ReadGuestPhysicalAddress(handle, gpa, text, 12, &got) != S_OK || ReleaseSavedStateFiles(handle) != S_OK)
+        return 3;
+    if (child != 0 && (waitpid(child, &status, 0) != child || status != 0))
+        return 4;
+    printf("%s %s\\n", child ? "parent" : "child", text);
+    return 0;
+}
+"""
+    (tmp_path / "fork.c").write_text(text)
+    flags = [f"-I{prefix}/include", f"-L{prefix}/lib", f"-Wl,-rpath,{prefix}/lib", "-lvmsavedstatedumpprovider"]
+    run(COMPILERS[0], tmp_path / "fork.c", "-o", tmp_path / "fork", *flags)
+    assert told(tmp_path / "fork", sample_guest) == (0, "child VMSAVEDSTATE\nparent VMSAVEDSTATE\n", "")
+
+
 def test_both_generations_in_one_process(prefix: Path, sample_guest: Path) -> None:
     """They share the table of handles, as they share the engine."""
     script = """
