@@ -209,6 +209,11 @@ def test_the_log_tells_why(
     monkeypatch.setenv("VMSAVEDSTATE_LOG", "-")
     door.ask("GetVpCount", c.c_void_p(6), c.byref(c.c_uint32()))
     assert "0x6 is no handle" in capfd.readouterr().err
+    evidence = tmp_path / "guest.vmrs"
+    evidence.write_bytes(b"\0\1\2\3" * 100)
+    monkeypatch.setenv("VMSAVEDSTATE_LOG", str(evidence))
+    door.ask("GetVpCount", c.c_void_p(6), c.byref(c.c_uint32()))
+    assert evidence.read_bytes() == b"\0\1\2\3" * 100, "a file that is no log of ours is not written to"
     monkeypatch.setenv("VMSAVEDSTATE_LOG", "/nowhere/log")
     assert door.ask("GetVpCount", c.c_void_p(5), c.byref(c.c_uint32())) == E_INVALIDARG, (
         "a log that fails is no failure"

@@ -100,6 +100,9 @@ def test_a_python_that_is_gone_or_has_lost_the_package(
     log = tmp_path / "log"
     told(host, broken, sample_guest, VMSAVEDSTATE_LOG=str(log))
     assert log.read_text().startswith("vmsavedstatedumpprovider: 0x80004005: ")
+    log.write_bytes(b"\0evidence")
+    told(host, broken, sample_guest, VMSAVEDSTATE_LOG=str(log))
+    assert log.read_bytes() == b"\0evidence"
 
 
 def other_pythons() -> list[str]:

@@ -17,10 +17,10 @@ from .. import sdk2018
 from ..guest_memory import read_physical, read_raw
 from ..images import DosImage
 from ..instance import HANDLES
+from .log import tell
 from .signatures import functions
 
 E_UNEXPECTED = 0x8000FFFF
-LOG = "VMSAVEDSTATE_LOG"
 ENCODINGS = {1: "utf-8", 2: "utf-16-le", 4: "utf-32-le"}  # by the bytes of a character
 MAX_TEXT = 1 << 16  # characters; a longer string has no end that would be found
 REGISTER_SIZES = {2018: 24, 2021: 16}
@@ -61,21 +61,7 @@ def _signed(code: int) -> int:
 
 def _told(name: str, code: int, error: BaseException) -> int:
     """The code as C has it; and a line with the reason for who asked for it."""
-    target = os.environ.get(LOG)
-    if target:
-        try:
-            text = str(error) or type(error).__name__
-            line = f"vmsavedstatedumpprovider: 0x{code:08X}: {name}: {text}\n".encode("utf-8", "backslashreplace")
-            if target == "-":
-                os.write(2, line)
-            else:
-                fd = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-                try:
-                    os.write(fd, line)
-                finally:
-                    os.close(fd)
-        except BaseException:
-            pass
+    tell(code, f"{name}: {str(error) or type(error).__name__}")
     return _signed(code)
 
 

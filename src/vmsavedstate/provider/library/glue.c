@@ -6,11 +6,13 @@
  * After enter() has said S_OK once, the trampolines of cffi may be called from any thread.
  */
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define VMSAVEDSTATE_UTF16 /* the plain names take UTF-16 here */
 #include "vmsavedstatedump.h"
@@ -20,20 +22,24 @@
 static atomic_int outcome = UNKNOWN;
 static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
 
-/* One line for who asked for it with VMSAVEDSTATE_LOG=FILE, or - for standard error; else nothing. */
+#define BEGIN "vmsavedstatedumpprovider: "
+
+/* One line for who asked for it with VMSAVEDSTATE_LOG=FILE, or - for standard error; else nothing. As log.py does. */
 static HRESULT tell(HRESULT code, const char *message)
 {
     const char *where = getenv("VMSAVEDSTATE_LOG");
-    if (where != NULL && *where != '\0') {
-        FILE *log = strcmp(where, "-") == 0 ? stderr : fopen(where, "a");
-        if (log != NULL) {
-            fprintf(log, "vmsavedstatedumpprovider: 0x%08X: %s\n", (unsigned)code, message);
-            if (log != stderr)
-                fclose(log);
-            else
-                fflush(log);
-        }
+    char line[1024], begin[sizeof BEGIN] = "";
+    if (where == NULL || *where == '\0')
+        return code;
+    int fd = strcmp(where, "-") == 0 ? 2 : open(where, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    /* never to a file that is no such log: a name that was mistyped may be that of evidence */
+    if (fd == 2 || (fd >= 0 && (read(fd, begin, sizeof BEGIN - 1) == 0 || strcmp(begin, BEGIN) == 0))) {
+        int size = snprintf(line, sizeof line, BEGIN "0x%08X: %.900s\n", (unsigned)code, message);
+        ssize_t written = write(fd, line, (size_t)size);
+        (void)written; /* a log that fails is no failure */
     }
+    if (fd > 2)
+        close(fd);
     return code;
 }
 

@@ -1,0 +1,35 @@
+"""Why a call of the C library failed, in words, for who asks: VMSAVEDSTATE_LOG names a file, or is - for standard error.
+
+``glue.c`` does the same for what happens before Python runs.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+VARIABLE = "VMSAVEDSTATE_LOG"
+BEGIN = b"vmsavedstatedumpprovider: "
+
+
+def tell(code: int, message: str) -> None:
+    """One line, if somebody asked for it. Nothing that goes wrong here shows."""
+    target = os.environ.get(VARIABLE)
+    if not target:
+        return
+    line = BEGIN + f"0x{code:08X}: {message}\n".encode("utf-8", "backslashreplace")
+    with suppress(Exception):
+        if target == "-":
+            os.write(2, line)
+        else:
+            _append(target, line)
+
+
+def _append(target: str, line: bytes) -> None:
+    """Never to a file that is no such log: a name that was mistyped may be that of evidence."""
+    fd = os.open(target, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+    try:
+        if os.read(fd, len(BEGIN)) in (b"", BEGIN):
+            os.write(fd, line)
+    finally:
+        os.close(fd)
