@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import threading
+from typing import TypeVar
 
 from ..datatypes.enums import PagingMode, VirtualProcessorArch
 from ..errors import InvalidArgumentError
@@ -12,6 +13,8 @@ from ..memory import GuestPhysicalMemory
 from ..paging import AddressSpace
 from ..processor import VirtualProcessor
 from ..state import SavedState
+
+Forced = TypeVar("Forced", VirtualProcessorArch, PagingMode)
 
 
 class Instance:
@@ -85,20 +88,19 @@ class Instance:
 
     def force_architecture(self, vp_id: int, architecture: VirtualProcessorArch) -> None:
         """Use another architecture; UNKNOWN goes back to the processor's own. Raises InvalidArgumentError."""
-        self.processor(vp_id)
-        with self._lock:
-            self._architectures[vp_id] = architecture
-            if architecture == VirtualProcessorArch.UNKNOWN:
-                del self._architectures[vp_id]
-            self._spaces.pop(vp_id, None)
+        self._force(self._architectures, vp_id, architecture)
 
     def force_paging_mode(self, vp_id: int, mode: PagingMode) -> None:
         """Use another paging mode; INVALID goes back to the processor's own. Raises InvalidArgumentError."""
+        self._force(self._modes, vp_id, mode)
+
+    def _force(self, forced: dict[int, Forced], vp_id: int, value: Forced) -> None:
         self.processor(vp_id)
         with self._lock:
-            self._modes[vp_id] = mode
-            if mode == PagingMode.INVALID:
-                del self._modes[vp_id]
+            if value:
+                forced[vp_id] = value
+            else:
+                forced.pop(vp_id, None)
             self._spaces.pop(vp_id, None)
 
     def force_vtl(self, vp_id: int, vtl: int) -> None:
