@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -28,6 +28,10 @@ class PatchSet:
         self._patches = _disjoint(patches)
         self._starts = [patch.offset for patch in self._patches]
 
+    def __iter__(self) -> Iterator[Patch]:
+        """The disjoint pieces, ascending."""
+        return iter(self._patches)
+
     def __len__(self) -> int:
         """How many disjoint pieces there are; an empty set is false."""
         return len(self._patches)
@@ -39,9 +43,8 @@ class PatchSet:
 
     def pieces(self, start: int, end: int) -> Iterator[tuple[int, int, memoryview]]:
         """(start, end, bytes) of what stands over ``start`` to ``end`` (excluded), ascending and disjoint."""
-        for patch in self._patches[max(0, bisect_right(self._starts, start) - 1) :]:
-            if patch.offset >= end:
-                return
+        for number in range(max(0, bisect_right(self._starts, start) - 1), bisect_left(self._starts, end)):
+            patch = self._patches[number]
             low, high = max(start, patch.offset), min(end, patch.end)
             if low < high:
                 yield low, high, memoryview(patch.data)[low - patch.offset : high - patch.offset]
@@ -53,10 +56,10 @@ class PatchSet:
 
     def next(self, offset: int) -> int | None:
         """The first offset from ``offset`` on that something stands over; None if there is none."""
-        for patch in self._patches[max(0, bisect_right(self._starts, offset) - 1) :]:
-            if patch.end > offset:
-                return max(offset, patch.offset)
-        return None
+        number = bisect_right(self._starts, offset)
+        if number and self._patches[number - 1].end > offset:
+            return offset
+        return self._starts[number] if number < len(self._starts) else None
 
 
 def _disjoint(patches: Sequence[Patch]) -> list[Patch]:

@@ -12,7 +12,13 @@ import stat
 import threading
 from collections.abc import Sequence
 
-from .errors import ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, ERROR_SHARING_VIOLATION, SourceError
+from .errors import (
+    ERROR_ACCESS_DENIED,
+    ERROR_FILE_NOT_FOUND,
+    ERROR_SHARING_VIOLATION,
+    ERROR_WRITE_FAULT,
+    SourceError,
+)
 from .patches import Patch, PatchSet
 
 PathArgument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -188,9 +194,18 @@ class SharedLock:
         if fd >= 0:
             os.close(fd)
 
+    def __del__(self) -> None:
+        """Give back what the owner forgot."""
+        if getattr(self, "_fd", -1) >= 0:
+            self.close()
+
 
 def take_lock(fd: int, shown: str, *, exclusive: bool) -> None:
-    """An advisory lock on an open file, without waiting; as :class:`SharedLock`."""
+    """An advisory lock on an open file, without waiting; as :class:`SharedLock`.
+
+    An exclusive one that cannot be had for any other reason raises SourceError (ERROR_WRITE_FAULT) too: nobody may write
+    where he cannot know that he is alone.
+    """
     try:
         import fcntl
     except ImportError:
@@ -204,7 +219,12 @@ def take_lock(fd: int, shown: str, *, exclusive: bool) -> None:
             remedy="close what has it open: another program, or a handle that is not released",
             hresult=ERROR_SHARING_VIOLATION,
         ) from error
-    except OSError:
+    except OSError as error:
+        if exclusive:
+            raise SourceError(
+                f"cannot be locked: {error.strerror}", file=shown, remedy="copy it to a local disk",
+                hresult=ERROR_WRITE_FAULT,
+            ) from error  # fmt: skip
         return  # no locks on this file system: reading must work all the same (API specification, section 8)
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from types import TracebackType
 
 from .datatypes.enums import VirtualProcessorVendor
-from .errors import RegisterNotAvailableError, VtlNotEnabledError
+from .errors import RegisterNotAvailableError, SourceError, VtlNotEnabledError
 from .findings import Finding, FindingLog
 from .formats import GivenRegisters, is_core_dump, open_snapshot, open_tree
 from .keytree import KeyTree
@@ -65,6 +65,7 @@ class SavedState:
         self.cpuid = Cpuid(snapshot.cpuid)
         self.nested = snapshot.nested
         self._locks: list[SharedLock] = []
+        self._closed = False
 
     def __repr__(self) -> str:
         """File, processors and memory."""
@@ -118,13 +119,17 @@ class SavedState:
         """Hold advisory locks, shared with other readers, on the files until :meth:`close`.
 
         They keep :func:`.hvstorage.apply_replay_log` away; reading does not need them. Nothing where there are no such
-        locks. Raises SourceError (ERROR_SHARING_VIOLATION) while somebody has a file for himself alone.
+        locks. Raises SourceError (ERROR_SHARING_VIOLATION) while somebody has a file for himself alone, and after
+        :meth:`close`.
         """
+        if self._closed:
+            raise SourceError("the file is closed", file=self.files[0], remedy="lock before the state is closed")
         for file in self.files[len(self._locks) :]:
             self._locks.append(SharedLock(file))
 
     def close(self) -> None:
         """Close the files."""
+        self._closed = True
         self._snapshot.close()
         for lock in self._locks:
             lock.close()

@@ -139,6 +139,28 @@ def test_headers(prefix: Path, tmp_path: Path, generation: int, compiler: str, l
     assert dict(zip(expected, values, strict=True)) == expected
 
 
+@pytest.mark.parametrize("standard", ["c99", "c11", "c++98", "c++11", "c++20"])
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_headers_are_quiet(prefix: Path, tmp_path: Path, generation: int, compiler: str, standard: str) -> None:
+    """No warning with -pedantic from C99 and C++98 on, for either width of characters."""
+    if standard.startswith("c++") and shutil.which({"gcc": "g++", "clang": "clang++"}.get(compiler, "c++")) is None:
+        pytest.skip("no C++ compiler")
+    (tmp_path / "header.c").write_text('#include "vmsavedstatedump.h"\n')
+    language = "c++" if standard.startswith("c++") else "c"
+    for more in ([], ["-DVMSAVEDSTATE_UTF16"]):
+        flags = [
+            f"-std={standard}",
+            "-pedantic",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            f"-DVMSAVEDSTATE_SDK={SDK[generation]}",
+            *more,
+        ]
+        run(compiler, "-x", language, *flags, "-fsyntax-only", f"-I{prefix}/include", tmp_path / "header.c")
+
+
 @pytest.mark.parametrize("flags", [[], ["-DVMSAVEDSTATE_UTF16"], ["-fshort-wchar"]], ids=lambda flags: "".join(flags))
 def test_the_width_of_characters_chooses_the_function(prefix: Path, tmp_path: Path, flags: list[str]) -> None:
     source = tmp_path / "width.c"
@@ -172,12 +194,17 @@ def examples(prefix: Path, tmp_path: Path) -> Iterator[Path]:
 def test_examples_with_make(examples: Path, sample_guest: Path) -> None:
     if shutil.which("make") is None:
         pytest.skip("make is not here")
+    examples.parent.rename(examples.parent.with_name("a, b ü"))  # spaces, commas and letters in the way
+    examples = examples.parent.with_name("a, b ü") / "examples"
     answers = [
         run("make", "-s", *more, "run", f"FILE={sample_guest}", cwd=examples) for more in ([], ["GENERATION=2018"])
     ]
     for answer in answers:
         assert answer.startswith("VP 0: x64, paging long, in kernel space\n")
         assert "Memory 0x100000, 3840 pages of 4096\nRaw size 16384000\n" in answer
+    moved = Path(shutil.move(examples.parent, examples.parent.with_name("moved")))
+    for name in ("dumpstate", "dumpstate-2018"):
+        assert run(moved / "examples" / name, sample_guest) in answers, "the whole can be moved"
 
 
 @pytest.mark.slow
@@ -200,6 +227,26 @@ def test_building_again_replaces(examples: Path) -> None:
     assert (examples.parent / "include/mine.h").read_text() == "mine", "what is not ours stays"
 
 
+def test_a_folder_with_a_difficult_name(prefix: Path, tmp_path: Path) -> None:
+    made = builder.build(tmp_path / "a, b 'ü'")
+    assert len(made) == 11
+
+
+def test_flags_that_hide_or_refuse(prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others like to set for everything: the library exports its names all the same, and builds."""
+    monkeypatch.setenv("CFLAGS", "-fvisibility=hidden -Wall -Wextra -Werror -flto")
+    builder.build(tmp_path / "out")
+    path = tmp_path / "out/lib" / builder.library_file(2021)
+    names = {line.split()[-1] for line in run("nm", "-D", "--defined-only", path).splitlines()}
+    assert names == set(exported(2021))
+
+
+def test_no_folder(prefix: Path) -> None:
+    answer = vmrs("library", "--out", "")
+    assert (answer.code, answer.text) == (2, "")
+    assert "name a folder" in answer.err
+
+
 def test_the_command(prefix: Path, tmp_path: Path) -> None:
     answer = vmrs("library", "--out", tmp_path / "new" / "folder")
     assert (answer.code, answer.err) == (0, "")
@@ -208,7 +255,8 @@ def test_the_command(prefix: Path, tmp_path: Path) -> None:
 
 MISSING = {
     "compiler": ({"CC": "no-such-compiler"}, "there is no C compiler 'no-such-compiler' (install one: gcc"),
-    "broken": ({"CC": "false"}, "false failed"),
+    "broken": ({"CC": "false"}, "false failed: exit code 1"),
+    "quotes": ({"CC": "'gcc"}, "CC cannot be read: No closing quotation (check its quotes)"),
     "flags": ({"CFLAGS": "--no-such-flag"}, "--no-such-flag"),
 }
 
@@ -226,7 +274,7 @@ def test_missing_cffi_headers_and_library(prefix: Path, tmp_path: Path, monkeypa
     """Each names the package that brings it."""
     with monkeypatch.context() as patch:
         patch.setattr(importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(LibraryBuildError, match=r"cffi is missing \(pip install 'vmsavedstate\[library\]'\)"):
+        with pytest.raises(LibraryBuildError, match=r"cffi is missing \(pip install cffi setuptools\)"):
             builder.build(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path)})

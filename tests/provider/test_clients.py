@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -132,7 +133,8 @@ def expected_dump(state: SavedState, generation: int) -> list[str]:
 
 
 def registers_2021(vp: vmsavedstate.VirtualProcessor) -> list[str]:
-    names = f"{GENERAL} {CONTROL} Es Cs Ss Ds Fs Gs Ldtr Tr Idtr Gdtr {' '.join(f'Xmm{n}' for n in range(16))}"
+    wide = [*(f"Xmm{n}" for n in range(16)), *(f"FpMmx{n}" for n in range(8))]
+    names = f"{GENERAL} {CONTROL} Es Cs Ss Ds Fs Gs Ldtr Tr Idtr Gdtr {' '.join(wide)}"
     lines = []
     for name in names.split():
         value = vp.registers[name.lower()]
@@ -142,8 +144,12 @@ def registers_2021(vp: vmsavedstate.VirtualProcessor) -> list[str]:
             text = f"base {value.base:#x} limit {value.limit:#x}"
         else:
             assert isinstance(value, int)
-            text = f"0x{value:032x}" if name.startswith("Xmm") else f"0x{value:x}"
+            text = f"0x{value:032x}" if name in wide else f"0x{value:x}"
         lines.append(f"  {name:8} {text}")
+    fpu = vp.registers.fpu
+    control = struct.pack("<HHBBHQ", fpu.control, fpu.status, fpu.tag, 0, fpu.opcode, fpu.ip)
+    state = struct.pack("<QII", fpu.dp, fpu.mxcsr, fpu.mxcsr_mask)
+    lines += [f"  {name:8} 0x{data[::-1].hex()}" for name, data in (("FpState", control), ("XmmState", state))]
     return lines
 
 

@@ -18,6 +18,7 @@ from vmsavedstate import SavedStateWriter, SegmentRegister, TableRegister
 from vmsavedstate.datatypes import RegisterId, RegisterIdX64, RegisterIdX86, VirtualProcessorRegisterValue
 from vmsavedstate.snapshot import RegisterValue
 
+E_FAIL = 0x80004005
 E_INVALIDARG, FILE_CORRUPT, INVALID_VP_STATE, VTL_NOT_ENABLED = 0x80070057, 0x80070570, 0xC0370506, 0xC0370509
 KERNEL, TEXT = 0xFFFFFFFF80100700, b"VMSAVEDSTATE SAMPLE GUEST"
 MIB = 1 << 20
@@ -316,7 +317,7 @@ def test_registers_that_are_not_saved(door: Door, tmp_path: Path) -> None:
     for name in ("GetArchitecture", "GetPagingMode", "InKernelSpace"):
         with fails(INVALID_VP_STATE):
             door.call(name, handle, 0)
-    with fails(INVALID_VP_STATE):
+    with fails(INVALID_VP_STATE if door.generation == 2021 else E_FAIL):  # in 2018 the code means PDPTE_NOT_PRESENT
         door.translate(handle, 0, 0)
     door.call("ReleaseSavedStateFiles", handle)
 

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from sysconfig import get_config_var, get_paths
 
 import pytest
 
+import vmsavedstate
 from provider.test_build import COMPILERS, run
 from vmsavedstate.provider.library import build as builder
 from vmsavedstate.provider.library import source
@@ -198,3 +200,206 @@ assert new.ReleaseSavedStateFiles(handle) == 0 and old.ReleaseSavedStateFiles(ha
 """
     libraries = [prefix / "lib" / builder.library_file(generation) for generation in (2018, 2021)]
     assert told(sys.executable, "-c", script, *libraries, sample_guest) == (0, "", "")
+
+
+@pytest.fixture(scope="module")
+def crowd(prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("crowd") / "crowd"
+    run(COMPILERS[0], "-pthread", f"-I{prefix}/include", CLIENTS / "crowd.c", "-o", program, "-ldl")
+    return program
+
+
+def libraries(prefix: Path) -> list[Path]:
+    return [prefix / "lib" / builder.library_file(generation) for generation in (2018, 2021)]
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["one", "both"])
+def test_many_threads_call_for_the_first_time(crowd: Path, prefix: Path, sample_guest: Path, both: bool) -> None:
+    """Python is brought up once, and everybody gets his answer: of one library, and of two that start at once."""
+    for _ in range(5):
+        fine = "0x00000000 0x00000000 0x00000000 2\n"
+        assert told(crowd, sample_guest, *libraries(prefix)[: 1 + both]) == (0, fine, "")
+
+
+def environment(folder: Path, home: str) -> Path:
+    """The interpreter of a virtual environment that stands on ``home``."""
+    (folder / "bin").mkdir()
+    (folder / "bin/python").symlink_to(sys.executable)
+    (folder / "pyvenv.cfg").write_text(f"home = {home}\n")
+    return folder / "bin/python"
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["one", "both"])
+def test_many_threads_and_a_package_that_is_gone(
+    crowd: Path, tmp_path: Path, prefix: Path, sample_guest: Path, both: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread waits for ever, and nobody gets a success."""
+    monkeypatch.setattr(sys, "executable", str(environment(tmp_path, "/nowhere/bin")))
+    monkeypatch.setattr(source, "_package_paths", lambda: ["/nowhere"])
+    builder.build(tmp_path / "broken")
+    refused = "0x80004005 0x80004005 0x80004005 99\n"
+    for _ in range(3):
+        assert told(crowd, sample_guest, *libraries(tmp_path / "broken")[: 1 + both]) == (0, refused, "")
+
+
+def test_no_code_of_others_runs(
+    host: Path, tmp_path: Path, prefix: Path, sample_guest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sitecustomize and .pth files of the environment belong to its users, not to a host."""
+    site = tmp_path / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    site.mkdir(parents=True)
+    (site / "sitecustomize.py").write_text("import sys\nprint('sitecustomize', file=sys.stderr)\nsys.exit(3)\n")
+    (site / "broken.pth").write_text("import no_such_module\n")
+    monkeypatch.setattr(sys, "executable", str(environment(tmp_path, f"{sys.base_prefix}/bin")))
+    builder.build(tmp_path / "out")
+    assert told(host, tmp_path / "out/lib" / builder.library_file(2021), sample_guest) == (42, FINE, "")
+
+
+def test_a_host_that_ends_python(library: Path, prefix: Path, tmp_path: Path, sample_guest: Path) -> None:
+    """Calls after Python's end are refused, also when the host has started it again: its objects are others."""
+    program, folder = tmp_path / "embedding", get_config_var("LIBDIR")
+    flags = [
+        f"-I{get_paths()['include']}",
+        f"-L{folder}",
+        f"-Wl,-rpath,{folder}",
+        f"-lpython{get_config_var('LDVERSION')}",
+    ]
+    run(COMPILERS[0], CLIENTS / "embedding.c", "-o", program, *flags, "-ldl")
+    assert told(program, library, sample_guest) == (0, "0x00000000\n0x80004005\n", "")
+    assert told(program, library, sample_guest, "again") == (0, "0x00000000\n0x80004005\n0x80004005\n", "")
+
+
+def test_callers_who_hold_the_interpreter(library: Path, sample_guest: Path) -> None:
+    """ctypes.PyDLL, or an extension module: nobody waits for another's lock with the interpreter in his hand."""
+    script = """
+import ctypes, sys, threading
+sys.setswitchinterval(1e-6)
+provider = ctypes.PyDLL(sys.argv[1])
+barrier, answers = threading.Barrier(8), []
+def first():
+    handle = ctypes.c_void_p()
+    barrier.wait()
+    answers.append((provider.LoadSavedStateFileU8(sys.argv[2].encode(), ctypes.byref(handle)), bool(handle)))
+threads = [threading.Thread(target=first) for _ in range(8)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+print(set(answers))
+"""
+    for _ in range(5):
+        assert told(sys.executable, "-c", script, library, sample_guest) == (0, "{(0, True)}\n", "")
+
+
+SUB_INTERPRETER = """
+import ctypes, sys
+try:
+    import _xxsubinterpreters as interpreters
+except ImportError:
+    import _interpreters as interpreters
+text = '''
+import ctypes, threading
+provider = ctypes.CDLL(%r)
+answers = []
+def ask():
+    handle, count = ctypes.c_void_p(5), ctypes.c_uint32(77)
+    codes = [provider.LoadSavedStateFileU8(%r, ctypes.byref(handle)), provider.GetVpCount(handle, ctypes.byref(count))]
+    answers.append((*codes, handle.value is None, count.value))
+ask()
+thread = threading.Thread(target=ask)
+thread.start(), thread.join()
+right, refused = (0, 0, False, 2), (-2147467259, -2147467259, True, 77)
+assert answers[0] in (right, refused) and answers[1] == refused, answers
+''' % (sys.argv[1], sys.argv[2].encode())
+def main():
+    provider = ctypes.CDLL(sys.argv[1])
+    handle, count = ctypes.c_void_p(), ctypes.c_uint32()
+    assert provider.LoadSavedStateFileU8(sys.argv[2].encode(), ctypes.byref(handle)) == 0
+    assert provider.GetVpCount(handle, ctypes.byref(count)) == 0 and count.value == 2
+if sys.argv[3] == "main first":
+    main()
+try:
+    other = interpreters.create(isolated=False)
+except TypeError:
+    other = interpreters.create("legacy")
+error = interpreters.run_string(other, text)
+assert error is None, error
+main()
+"""
+
+
+@pytest.mark.parametrize("order", ["main first", "sub first"])
+def test_threads_of_sub_interpreters_are_refused(library: Path, sample_guest: Path, order: str) -> None:
+    """They have no part in the main interpreter, where the library lives; no failure may look like success.
+
+    The process's first thread has, whatever interpreter it is in at the moment.
+    """
+    assert told(sys.executable, "-c", SUB_INTERPRETER, library, sample_guest, order) == (0, "", "")
+
+
+def test_an_interrupt_reaches_a_python_host(library: Path, tmp_path: Path) -> None:
+    """Ctrl-C in the middle of a long call: the call fails, and the host gets its KeyboardInterrupt."""
+    state = tmp_path / "large.vmrs"
+    noise = os.urandom(1 << 20)
+    with vmsavedstate.SavedStateWriter(state) as writer:
+        writer.add_processor(0, {"rax": 1})
+        writer.add_memory(0, 64 << 20, lambda _, size: noise[:size])
+    script = """
+import ctypes, signal, sys
+provider = ctypes.CDLL(sys.argv[1])
+handle, got, buffer = ctypes.c_void_p(), ctypes.c_uint32(), ctypes.create_string_buffer(64 << 20)
+assert provider.LoadSavedStateFileU8(sys.argv[2].encode(), ctypes.byref(handle)) == 0
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+caught = lost = 0
+for turn in range(100):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 2e-4 + turn * 5e-6)
+        code = provider.ReadGuestPhysicalAddress(handle, ctypes.c_uint64(0), buffer, 64 << 20, ctypes.byref(got))
+        for _ in range(30000):
+            pass
+        lost += code != 0
+    except KeyboardInterrupt:
+        caught += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+print(caught > 0, lost)
+"""
+    assert told(sys.executable, "-c", script, library, state) == (0, "True 0\n", "")
+
+
+@pytest.mark.parametrize("limit", [400_000, 250_000, 200_000])
+def test_little_memory_is_no_end_of_the_host(host: Path, library: Path, sample_guest: Path, limit: int) -> None:
+    """numpy's linear algebra would start threads when it is loaded, and end the process where it cannot."""
+    command = f"ulimit -v {limit}; exec '{host}' '{library}' '{sample_guest}'"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 42, done
+    assert done.stderr == ""
+
+
+THREADS = r"""
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "vmsavedstatedump.h"
+int main(int argc, char **argv)
+{
+    VM_SAVED_STATE_DUMP_HANDLE handle;
+    UINT64 gpa;
+    int count = -2;
+    if (argc != 2 || LoadSavedStateFileU8(argv[1], &handle) != S_OK)
+        return 1;
+    if (GuestVirtualAddressToPhysicalAddress(handle, 0, 0xFFFFFFFF80100700u, &gpa, NULL) != S_OK)
+        return 2;
+    for (DIR *tasks = opendir("/proc/self/task"); tasks != NULL && readdir(tasks) != NULL; count++)
+        ;
+    printf("%d %s\n", count, getenv("OPENBLAS_NUM_THREADS") ? "set" : "unset");
+    return 0;
+}
+"""
+
+
+def test_no_thread_is_left_in_the_host(prefix: Path, tmp_path: Path, sample_guest: Path) -> None:
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("needs /proc")
+    (tmp_path / "threads.c").write_text(THREADS)
+    flags = [f"-I{prefix}/include", f"-L{prefix}/lib", f"-Wl,-rpath,{prefix}/lib", "-lvmsavedstatedumpprovider"]
+    run(COMPILERS[0], tmp_path / "threads.c", "-o", tmp_path / "threads", *flags)
+    clean = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run([tmp_path / "threads", sample_guest], capture_output=True, text=True, env=clean)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1 unset\n", "")

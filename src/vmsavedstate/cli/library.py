@@ -16,5 +16,7 @@ def command(out: str) -> None:
     pkg-config reads, DIR/examples two programs. Needs a C compiler, Python's headers and shared library, and the extra
     vmsavedstate[library]; CC, CFLAGS and LDFLAGS are heeded. What is there already is replaced.
     """
+    if not out:
+        raise click.BadParameter("name a folder", param_hint="'--out'")
     for path in build(out):
         click.echo(path)

@@ -5,9 +5,10 @@ The only code of this package that changes a file that exists. Nothing calls it 
 
 from __future__ import annotations
 
+import errno
 import os
 
-from ..errors import ERROR_WRITE_FAULT, CorruptFileError, FormatError, SourceError
+from ..errors import ERROR_ACCESS_DENIED, ERROR_WRITE_FAULT, CorruptFileError, FormatError, SourceError
 from ..findings import FindingLog
 from ..source import PathArgument, Source, take_lock
 from . import layout
@@ -37,6 +38,9 @@ def apply_replay_log(path: PathArgument) -> int:
         fd = _open_for_writing(path, source.path)
         try:
             take_lock(fd, source.path, exclusive=True)
+            info = os.fstat(fd)
+            if (info.st_dev, info.st_ino) != source.identity:
+                raise SourceError("the file was replaced while it was opened", file=source.path, remedy="try again")
             return _apply(source, fd)
         except OSError as error:
             if isinstance(error, SourceError):
@@ -60,10 +64,10 @@ def _apply(source: Source, fd: int) -> int:
                 damage[0].message, file=source.path, offset=damage[0].offset, remedy="use an intact copy"
             )
         return 0
+    raw = bytearray(source.read(header.replay_log_offset, layout.REPLAY_HEADER.size))
     for patch in patches:
         _write(fd, patch.offset, patch.data)
     os.fsync(fd)  # before the count says that nothing is pending
-    raw = bytearray(source.read(header.replay_log_offset, layout.REPLAY_HEADER.size))
     raw[COUNT_AT : COUNT_AT + 4] = bytes(4)
     _write(fd, header.replay_log_offset, sealed(bytes(raw), layout.REPLAY_HEADER_CHECKSUM_AT))
     os.fsync(fd)
@@ -85,9 +89,10 @@ def _open_for_writing(path: PathArgument, shown: str) -> int:
 
 
 def _unwritable(shown: str, error: OSError) -> SourceError:
+    denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
     return SourceError(
         f"cannot write: {error.strerror or error}",
         file=shown,
         remedy="a pending replay log is applied in memory whenever the file is read; to apply it, make the file writable",
-        hresult=ERROR_WRITE_FAULT,
+        hresult=ERROR_ACCESS_DENIED if denied else ERROR_WRITE_FAULT,
     )

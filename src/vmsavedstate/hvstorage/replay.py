@@ -33,6 +33,8 @@ def pending_patches(source: Source, header: Header, log: FindingLog) -> list[Pat
     """The writes of a pending commit in order; empty when the log is clean, or damaged (then with a finding)."""
     count = _pending_count(source, header, log)
     patches: list[Patch] = []
+    log_at = header.replay_log_offset
+    log_end = log_at + max(header.replay_log_header_size, layout.REPLAY_HEADER.size)
     left = source.size  # payloads are packed one after another (2.11): together they cannot be larger than the file
     for index in range(count):
         patch = _read_entry(source, header, index, left)
@@ -47,6 +49,13 @@ def pending_patches(source: Source, header: Header, log: FindingLog) -> list[Pat
             return []
         patches.append(patch)
         left -= len(patch.data)
+    overlapping = next((patch for patch in patches if patch.offset < log_end and log_at < patch.end), None)
+    if overlapping is not None:  # once it is written, an interrupted writer could not begin again
+        log.damage(
+            source.path, log_at, "pending replay log is damaged, nothing of it is applied: it would overwrite itself",
+            found=overlapping.offset,
+        )  # fmt: skip
+        return []
     if patches:
         log.refusable(
             source.path,

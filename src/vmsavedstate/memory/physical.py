@@ -6,7 +6,7 @@ Knows where pages are kept only through :class:`vmsavedstate.snapshot.PageBackin
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
@@ -140,7 +140,7 @@ class GuestPhysicalMemory:
             parts.append(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def overlaid(self, fixes: Sequence[tuple[int, bytes]]) -> GuestPhysicalMemory:
+    def overlaid(self, fixes: Iterable[tuple[int, bytes]]) -> GuestPhysicalMemory:
         """The same memory with bytes laid over it: (guest physical address, bytes), later ones over earlier ones.
 
         Neither this object nor the file changes. Raises GuestMemoryError for a fix that reaches into a hole.

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..datatypes.structures import GpaMemoryChunk
-from ..errors import GuestMemoryError, InvalidArgumentError
+from ..errors import GuestMemoryError, InvalidArgumentError, PageNotMapped
 from ..memory import MAX_ADDRESS, GuestPhysicalMemory, MemoryRun
 from .instance import HANDLES, Instance
 
 PAGE = 4096
+LARGEST_SPAN = 1 << 39  # of an entry of four levels (API specification, 6.1)
 
 
 class MemoryChunks(NamedTuple):
@@ -31,16 +32,15 @@ def ReadGuestPhysicalAddress(handle: int, physical_address: int, size: int) -> b
 
     Raises GuestMemoryError where the first byte is saved and cannot be read, InvalidArgumentError.
     """
-    instance = HANDLES.get(handle)
-    buffer = bytearray(_checked(instance, physical_address, size))
-    return bytes(buffer[: read_physical(instance, physical_address, memoryview(buffer))])
+    buffer = bytearray(_checked(HANDLES.get(handle), physical_address, size))
+    return bytes(buffer[: read_physical(handle, physical_address, memoryview(buffer))])
 
 
-def read_physical(instance: Instance, address: int, view: memoryview) -> int:
+def read_physical(handle: int, address: int, view: memoryview) -> int:
     """The same into a buffer; the bytes delivered. What is behind them may have been overwritten."""
-    memory = instance.memory
-    runs = memory.runs(address, min(len(view), MAX_ADDRESS - address))
-    return _fill(memory, runs, view)
+    with HANDLES.get(handle) as instance:
+        memory = instance.memory
+        return _fill(memory, memory.runs(address, min(len(view), MAX_ADDRESS - address)), view)
 
 
 def GetGuestRawSavedMemorySize(handle: int) -> int:
@@ -58,17 +58,19 @@ def ReadGuestRawSavedMemory(handle: int, raw_offset: int, size: int) -> bytes:
 
     Raises InvalidArgumentError behind the end, GuestMemoryError where the first byte cannot be read.
     """
-    instance = HANDLES.get(handle)
-    buffer = bytearray(_checked(instance, raw_offset, size))
-    return bytes(buffer[: read_raw(instance, raw_offset, memoryview(buffer))])
+    buffer = bytearray(_checked(HANDLES.get(handle), raw_offset, size))
+    return bytes(buffer[: read_raw(handle, raw_offset, memoryview(buffer))])
 
 
-def read_raw(instance: Instance, offset: int, view: memoryview) -> int:
+def read_raw(handle: int, offset: int, view: memoryview) -> int:
     """The same into a buffer; the bytes delivered. What is behind them may have been overwritten."""
-    memory = instance.raw_memory
-    if offset > memory.size:
-        raise InvalidArgumentError(f"the raw offset {offset:#x} lies behind the end of the stream, {memory.size:#x}")
-    return _fill(memory, memory.raw_runs(offset, len(view)), view)
+    with HANDLES.get(handle) as instance:
+        memory = instance.raw_memory
+        if offset > memory.size:
+            raise InvalidArgumentError(
+                f"the raw offset {offset:#x} lies behind the end of the stream, {memory.size:#x}"
+            )
+        return _fill(memory, memory.raw_runs(offset, len(view)), view)
 
 
 def GuestVirtualAddressToPhysicalAddress(handle: int, vp_id: int, virtual_address: int) -> int:
@@ -77,8 +79,13 @@ def GuestVirtualAddressToPhysicalAddress(handle: int, vp_id: int, virtual_addres
     Raises PageNotMapped, whose ``unmapped_size`` is what SDK 22000 hands out beside; GuestMemoryError where a table is
     lost; RegisterNotAvailableError, InvalidArgumentError.
     """
-    instance = HANDLES.get(handle)  # kept to the end: its files close with the last one who uses it
-    return instance.space(vp_id).translate(virtual_address)
+    with HANDLES.get(handle) as instance:
+        try:
+            return instance.space(vp_id).translate(virtual_address)
+        except PageNotMapped as error:
+            if error.level is None:  # no entry spans it: as much as the largest entry of four levels
+                error.unmapped_size = min(error.unmapped_size, LARGEST_SPAN)
+            raise
 
 
 def ApplyGuestMemoryFix(handle: int, vp_id: int, virtual_address: int, data: bytes) -> None:
@@ -87,14 +94,17 @@ def ApplyGuestMemoryFix(handle: int, vp_id: int, virtual_address: int, data: byt
     All or nothing; translated as it is mapped now. Raises PageNotMapped, GuestMemoryError for what is not saved,
     InvalidArgumentError for nothing or what leaves the address space.
     """
-    instance = HANDLES.get(handle)
-    if not data or virtual_address + len(data) > MAX_ADDRESS:
-        raise InvalidArgumentError(f"a fix of {len(data):#x} bytes at {virtual_address:#x}")
-    instance.fix(vp_id, virtual_address, bytes(data))
+    with HANDLES.get(handle) as instance:
+        if not data or virtual_address + len(data) > MAX_ADDRESS:
+            raise InvalidArgumentError(f"a fix of {len(data):#x} bytes at {virtual_address:#x}")
+        instance.fix(vp_id, virtual_address, bytes(data))
 
 
 def SetMemoryBlockCacheLimit(handle: int, limit: int) -> None:
-    """Keep the last ``limit`` decoded blocks of 1 MiB; 0, as at first, keeps none besides the reader's own caches."""
+    """Keep the last ``limit`` decoded blocks of 1 MiB; 0, as at first, keeps none besides the reader's own caches.
+
+    Raises InvalidArgumentError for what is no number of 64 bits.
+    """
     HANDLES.get(handle).limit_cache(limit)
 
 

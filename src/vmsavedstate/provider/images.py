@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import GuestMemoryError, InvalidArgumentError, PageNotMapped
-from ..memory import MAX_ADDRESS
-from ..paging import AddressSpace, LostTable
+from ..memory import MAX_ADDRESS, GuestPhysicalMemory
+from ..paging import AddressSpace
 from .instance import HANDLES
+
+if TYPE_CHECKING:
+    from ..paging import LostTable
 
 PAGE = 4096
 DOS_SIGNATURE, PE_SIGNATURE = b"MZ", b"PE\0\0"
@@ -53,26 +57,32 @@ def ScanMemoryForDosImages(
 
     Raises InvalidArgumentError unless ``start`` is above ``end``, RegisterNotAvailableError, PageTablesError.
     """
-    instance = HANDLES.get(handle)
-    if not 0 <= end < start < MAX_ADDRESS:
-        raise InvalidArgumentError(f"the scan goes downward, and {start:#x} is not above {end:#x}")
-    space = instance.space(vp_id)
-    for address in (*standalone_addresses, *_downward(space, start, end)):
-        image = image_at(space, address)
-        if image is not None and found(image):
-            return
+    with HANDLES.get(handle) as instance:
+        if not 0 <= end < start < MAX_ADDRESS:
+            raise InvalidArgumentError(f"the scan goes downward, and {start:#x} is not above {end:#x}")
+        space = instance.space(vp_id)
+        for address in chain(standalone_addresses, _downward(space, instance.memory, start, end)):
+            image = image_at(space, address)
+            if image is not None and found(image):
+                return
 
 
-def _downward(space: AddressSpace, start: int, end: int) -> Iterator[int]:
-    """The beginning of every mapped page from ``start`` down to ``end``."""
+def _downward(space: AddressSpace, memory: GuestPhysicalMemory, start: int, end: int) -> Iterator[int]:
+    """The beginning of every page from ``start`` down to ``end`` that is mapped to saved memory.
+
+    Tables may map a thousand times as much as there is: what is mapped to holes is passed over whole.
+    """
 
     def passed_over(_table: LostTable) -> None:
         """What a lost table would map is not scanned."""
 
     runs = list(space.mappings(end, min(start + 1, MAX_ADDRESS), lost=passed_over))
     for run in reversed(runs):
-        first = -(-run.gva // PAGE) * PAGE
-        yield from range((run.gva + run.size - 1) // PAGE * PAGE, first - 1, -PAGE)
+        for part in reversed(list(memory.runs(run.gpa, run.size))):
+            if part.position is not None:
+                low = run.gva + part.gpa - run.gpa
+                first = -(-low // PAGE) * PAGE
+                yield from range((low + part.size - 1) // PAGE * PAGE, first - 1, -PAGE)
 
 
 def image_at(space: AddressSpace, base: int) -> DosImage | None:

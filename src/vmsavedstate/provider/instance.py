@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import secrets
 import threading
+from types import TracebackType
 from typing import TypeVar
 
 from ..datatypes.enums import PagingMode, VirtualProcessorArch
 from ..errors import InvalidArgumentError
-from ..memory import GuestPhysicalMemory
+from ..memory import MAX_ADDRESS, GuestPhysicalMemory
 from ..paging import AddressSpace
+from ..patches import Patch, PatchSet
 from ..processor import VirtualProcessor
 from ..state import SavedState
 
@@ -18,7 +20,10 @@ Forced = TypeVar("Forced", VirtualProcessorArch, PagingMode)
 
 
 class Instance:
-    """A loaded saved state behind a handle. Its files stay open, and locked, until the last call that uses it is over.
+    """A loaded saved state behind a handle.
+
+    A context manager around each call that reads the files: they are closed, and their locks given back, when the
+    handle is released and no such call is under way. A callback may release the handle of its own call.
 
     Attributes:
         state: the saved state; forcing changes nothing in it.
@@ -33,20 +38,45 @@ class Instance:
         self.cache_limit = 0
         self.symbol_callback: object = None
         self.memory = self.raw_memory = state.memory
+        self._in_use = threading.Lock()  # of the two below
+        self._calls = 0
+        self._released = False
         self._lock = threading.Lock()  # of everything that is forced; reads take none
-        self._fixes: list[tuple[int, bytes]] = []
+        self._fixes = PatchSet()  # by guest physical address
         self._processors = list(state.processors)
         self._architectures: dict[int, VirtualProcessorArch] = {}
         self._modes: dict[int, PagingMode] = {}
         self._spaces: dict[int, AddressSpace] = {}
 
-    def __del__(self) -> None:
-        """Close the files: no call can be using them any more."""
-        self.state.close()
+    def __enter__(self) -> Instance:
+        """Keep the files open; raises InvalidArgumentError where the handle was released meanwhile."""
+        with self._in_use:
+            if self._released:
+                raise InvalidArgumentError("the handle has been released")
+            self._calls += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """One call less."""
+        with self._in_use:
+            self._calls -= 1
+            over = self._released and not self._calls
+        if over:
+            self.state.close()
+
+    def release(self) -> None:
+        """Close the files, now or after the last call."""
+        with self._in_use:
+            self._released = True
+            over = not self._calls
+        if over:
+            self.state.close()
 
     def processor(self, vp_id: int) -> VirtualProcessor:
         """Processor ``vp_id``, 0 to count - 1, seen from its active or forced VTL. Raises InvalidArgumentError."""
-        if not 0 <= vp_id < len(self._processors):
+        if not isinstance(vp_id, int) or not 0 <= vp_id < len(self._processors):
             raise InvalidArgumentError(
                 f"there is no virtual processor {vp_id}; they are 0 to {len(self._processors) - 1}"
             )
@@ -116,21 +146,29 @@ class Instance:
         Raises PageNotMapped, GuestMemoryError, InvalidArgumentError, RegisterNotAvailableError.
         """
         space = self.space(vp_id)
-        pieces: list[tuple[int, bytes]] = []
-        done = 0
+        pieces: list[Patch] = []
+        first, done, size = 0, 0, 0
         while done < len(data):
             at = gva + done
-            piece = min(len(data) - done, 4096 - at % 4096)
-            pieces.append((space.translate(at), data[done : done + piece]))
-            done += piece
+            gpa, piece = space.translate(at), min(len(data) - done, 4096 - at % 4096)
+            if not pieces or gpa != pieces[-1].offset + size:  # what is in one piece in memory stays so
+                first, size = done, 0
+                pieces.append(Patch(gpa, b""))
+            done, size = done + piece, size + piece
+            pieces[-1] = Patch(pieces[-1].offset, data[first:done])
         with self._lock:
-            fixes = [*self._fixes, *pieces]
+            fixes = PatchSet([*self._fixes, *pieces])
             self.memory = self.raw_memory.overlaid(fixes)
             self._fixes = fixes
             self._spaces.clear()
 
     def limit_cache(self, blocks: int) -> None:
-        """Keep so many decoded blocks of 1 MiB; 0 drops them. What the reader keeps for itself is not counted."""
+        """Keep so many decoded blocks of 1 MiB; 0 drops them. What the reader keeps for itself is not counted.
+
+        Raises InvalidArgumentError.
+        """
+        if not isinstance(blocks, int) or not 0 <= blocks < MAX_ADDRESS:
+            raise InvalidArgumentError(f"{blocks!r} is no number of blocks; it has 64 bits")
         with self._lock:
             memory: GuestPhysicalMemory = self.state.memory
             self.cache_limit = blocks

@@ -49,4 +49,4 @@ def ApplyPendingSavedStateFileReplayLog(vmrs_file: PathArgument) -> None:
 
 def ReleaseSavedStateFiles(handle: int) -> None:
     """Forget a handle. The files are closed when the last call that uses it is over. Raises InvalidArgumentError."""
-    HANDLES.remove(handle)
+    HANDLES.remove(handle).release()

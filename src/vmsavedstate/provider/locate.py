@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import ERROR_NOT_SUPPORTED, InvalidArgumentError, NotProvidedError, VmSavedStateError
+from ..errors import (
+    ERROR_FILE_NOT_FOUND,
+    ERROR_NOT_SUPPORTED,
+    InvalidArgumentError,
+    NotProvidedError,
+    SourceError,
+    VmSavedStateError,
+)
 from ..state import open_store
 
 FOLDERS = "VMSAVEDSTATE_LOCATE"
@@ -30,7 +37,8 @@ def LocateSavedStateFiles(vm_name: str, snapshot_name: str | None = None) -> Sav
     and has a ``.vmrs`` of the same file name beside it.
 
     Raises NotProvidedError (0x80070032) without that variable, and for checkpoints, whose relation to a machine no
-    published key tells; InvalidArgumentError where several machines have the name.
+    published key tells; InvalidArgumentError where several machines have the name; SourceError (0x80070002) for a folder
+    that is not there.
     """
     folders = os.environ.get(FOLDERS)
     if not folders or snapshot_name:
@@ -40,7 +48,13 @@ def LocateSavedStateFiles(vm_name: str, snapshot_name: str | None = None) -> Sav
             remedy=f"give the path to a load function, or name folders with .vmcx and .vmrs files in {FOLDERS}",
             hresult=ERROR_NOT_SUPPORTED,
         )
-    found = sorted({state for folder in folders.split(os.pathsep) if folder for state in _states(folder, vm_name)})
+    named = [folder for folder in folders.split(os.pathsep) if folder]
+    for folder in named:
+        if not os.path.isdir(folder):
+            raise SourceError(
+                "there is no such folder", file=folder, remedy=f"{FOLDERS} names folders", hresult=ERROR_FILE_NOT_FOUND
+            )
+    found = sorted({state for folder in named for state in _states(folder, vm_name)})
     if len(found) > 1:
         raise InvalidArgumentError(f"{len(found)} machines are called {vm_name!r}: {', '.join(map(str, found))}")
     return SavedStateFiles("", "", str(found[0]) if found else "")

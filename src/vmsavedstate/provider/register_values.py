@@ -25,7 +25,9 @@ def value_2021(registers: Registers, family: str, register_id: int) -> VirtualPr
     """
     name = _names_2021(family).get(register_id)
     if name is None:
-        raise InvalidArgumentError(f"{register_id} is no REGISTER_ID of {family} processors")
+        raise InvalidArgumentError(
+            f"{register_id} is no REGISTER_ID of {'ARM64' if family == 'arm64' else 'x86 and x64'} processors"
+        )
     out = VirtualProcessorRegisterValue()
     if name in ("fp_control_status", "xmm_control_status"):
         _set_fpu(out, _fpu(registers), name)

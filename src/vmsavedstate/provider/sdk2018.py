@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from ..datatypes.enums import PagingMode, VirtualProcessorArch
 from ..datatypes.structures import VirtualProcessorRegister
-from ..errors import InvalidArgumentError, PageNotMapped
+from ..errors import E_FAIL, InvalidArgumentError, PageNotMapped, RegisterNotAvailableError
 from . import guest_memory, processors
 from .guest_memory import (
     GetGuestPhysicalMemoryChunks,
@@ -89,9 +89,15 @@ def ApplyGuestMemoryFix(handle: int, vp_id: int, virtual_address: int, data: byt
 
 @contextmanager
 def _codes_by_level() -> Iterator[None]:
-    """Gives PageNotMapped the code that tells at which level the walk ended."""
+    """Gives PageNotMapped the code that tells at which level the walk ended.
+
+    What the state does not hold is E_FAIL: the code of the later generation means PDPTE_NOT_PRESENT here.
+    """
     try:
         yield
+    except RegisterNotAvailableError as error:
+        error.hresult = E_FAIL
+        raise
     except PageNotMapped as error:
         error.hresult = _NOT_PRESENT.get(error.level or "", PXE)
         raise

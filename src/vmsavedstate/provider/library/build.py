@@ -78,8 +78,8 @@ def _requirements() -> list[str]:
             remedy="on Windows link Microsoft's own, or use the Python functions",
         )
     if importlib.util.find_spec("cffi") is None:
-        raise LibraryBuildError("the Python package cffi is missing", remedy="pip install 'vmsavedstate[library]'")
-    chosen = shlex.split(os.environ.get("CC", "")) or next(([name] for name in COMPILERS if shutil.which(name)), [])
+        raise LibraryBuildError("the Python package cffi is missing", remedy="pip install cffi setuptools")
+    chosen = _words("CC") or next(([name] for name in COMPILERS if shutil.which(name)), [])
     if not chosen or shutil.which(chosen[0]) is None:
         remedy = (
             "install one: gcc (apt-get install gcc, dnf install gcc), or Xcode's command line tools; CC names another"
@@ -92,6 +92,14 @@ def _requirements() -> list[str]:
     if not shared.is_file():
         raise LibraryBuildError("Python's shared library is missing", file=str(shared), remedy=SHARED_REMEDY)
     return chosen
+
+
+def _words(variable: str) -> list[str]:
+    """The words of an environment variable, quoted as in a shell. Raises LibraryBuildError."""
+    try:
+        return shlex.split(os.environ.get(variable, ""))
+    except ValueError as error:
+        raise LibraryBuildError(f"{variable} cannot be read: {error}", remedy="check its quotes") from error
 
 
 def _shared_python() -> Path:
@@ -108,19 +116,17 @@ def _compile(compiler: list[str], generation: int, made: Path) -> None:
         make_ffi(generation).emit_c_code(str(source))
     folder = str(_shared_python().parent)
     command = [
-        *compiler, "-O2", "-fPIC", "-pthread", *shlex.split(os.environ.get("CFLAGS", "")),
+        *compiler, "-O2", "-fPIC", "-pthread", *_words("CFLAGS"), "-Wno-error",
         f"-I{sysconfig.get_paths()['include']}", f"-I{INCLUDE}", str(source),
         "-o", str(made / "lib" / library_file(generation)),
         *_link_flags(generation, made), f"-L{folder}", f"-lpython{sysconfig.get_config_var('LDVERSION')}",
-        f"-Wl,-rpath,{folder}", *([] if DARWIN else ["-ldl"]), *shlex.split(os.environ.get("LDFLAGS", "")),
+        *_linker("-rpath", folder), *([] if DARWIN else ["-ldl"]), *_words("LDFLAGS"),
     ]  # fmt: skip
     run = subprocess.run(command, capture_output=True, text=True, errors="backslashreplace")
     source.unlink()
     if run.returncode:
-        lines = run.stderr.strip().splitlines()
-        raise LibraryBuildError(
-            f"{compiler[0]} failed: {' | '.join(lines[-3:])}", remedy=f"the command was {shlex.join(command)}"
-        )
+        said = " | ".join(run.stderr.strip().splitlines()[-3:]) or f"exit code {run.returncode}"
+        raise LibraryBuildError(f"{compiler[0]} failed: {said}", remedy=f"the command was {shlex.join(command)}")
 
 
 def _link_flags(generation: int, made: Path) -> list[str]:
@@ -128,15 +134,15 @@ def _link_flags(generation: int, made: Path) -> list[str]:
     names, symbols = exported(generation), made / "symbols"
     if DARWIN:
         symbols.write_text("".join(f"_{name}\n" for name in names))
-        return [
-            "-dynamiclib",
-            f"-Wl,-exported_symbols_list,{symbols}",
-            f"-Wl,-install_name,@rpath/{library_file(generation)}",
-        ]
+        name = f"@rpath/{library_file(generation)}"
+        return ["-dynamiclib", *_linker("-exported_symbols_list", str(symbols)), *_linker("-install_name", name)]
     symbols.write_text(f"{{ global: {' '.join(f'{name};' for name in names)} local: *; }};\n")
-    # nodelete: Python holds on to the trampolines, so the library stays when a host closes it
-    flags = ["-shared", f"-Wl,--version-script={symbols}", "-Wl,-z,nodelete"]
-    return [*flags, f"-Wl,-soname,{library_file(generation)}"]
+    return ["-shared", *_linker("--version-script", str(symbols)), *_linker("-soname", library_file(generation))]
+
+
+def _linker(*arguments: str) -> list[str]:
+    """Arguments for the linker; -Wl would part them at commas, which paths may have."""
+    return [part for argument in arguments for part in ("-Xlinker", argument)]
 
 
 def _write_pkgconfig(generation: int, folder: Path) -> None:

@@ -6,7 +6,10 @@ its runtime. Whatever happens, no exception leaves: the host is a C program.
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,11 +19,12 @@ from ...errors import E_OUTOFMEMORY, InvalidArgumentError, PageNotMapped, VmSave
 from .. import sdk2018
 from ..guest_memory import read_physical, read_raw
 from ..images import DosImage
-from ..instance import HANDLES
 from .log import tell
 from .signatures import functions
 
 E_UNEXPECTED = 0x8000FFFF
+DONE, INTERRUPTED = 1, 2  # what glue.c takes for success, and for a Ctrl-C of a host that is a Python program
+BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 ENCODINGS = {1: "utf-8", 2: "utf-16-le", 4: "utf-32-le"}  # by the bytes of a character
 MAX_TEXT = 1 << 16  # characters; a longer string has no end that would be found
 REGISTER_SIZES = {2018: 24, 2021: 16}
@@ -37,7 +41,7 @@ def attach(ffi: Library, lib: Library, generation: int) -> None:
         if item.returns == "HRESULT":
             answer = _guarded(item.name, getattr(calls, item.name))
             ffi.def_extern(name=f"vmss_{item.name}", error=_signed(E_UNEXPECTED))(answer)
-    ffi.def_extern(name="vmss_attached", error=0)(lambda: 1)
+    ffi.def_extern(name="vmss_attached", error=0)(lambda: DONE)
 
 
 def _guarded(name: str, call: Callable[..., None]) -> Callable[..., int]:
@@ -48,11 +52,43 @@ def _guarded(name: str, call: Callable[..., None]) -> Callable[..., int]:
             return _told(name, error.hresult, error)
         except MemoryError as error:
             return _told(name, E_OUTOFMEMORY, error)
+        except KeyboardInterrupt:
+            return INTERRUPTED
         except BaseException as error:  # SystemExit too: the host decides when it ends
             return _told(name, E_UNEXPECTED, error)
-        return 0
+        return DONE
 
     return answer
+
+
+def share_process() -> None:
+    """Called where Python runs for this library alone: numpy shall start no threads in the host.
+
+    Its linear algebra, which nothing here uses, starts one per processor when it is loaded, and ends the process where it
+    cannot. The variable it heeds is set while it loads, at the first call that needs it, and not longer.
+    """
+    global _numpy_wanted
+    _numpy_wanted = True
+
+
+_numpy_wanted = False
+_numpy_lock = threading.Lock()
+
+
+def _load_numpy() -> None:
+    """Before a call that translates: numpy, if it is still to be loaded."""
+    global _numpy_wanted
+    if _numpy_wanted:
+        with _numpy_lock:
+            if "numpy" not in sys.modules:
+                given = os.environ.get(BLAS_THREADS)
+                os.environ[BLAS_THREADS] = given or "1"
+                try:
+                    importlib.import_module("numpy")
+                finally:
+                    if given is None:
+                        del os.environ[BLAS_THREADS]
+            _numpy_wanted = False
 
 
 def _signed(code: int) -> int:
@@ -133,14 +169,14 @@ class Calls:
     def ReadGuestPhysicalAddress(
         self, handle: int, address: int, buffer: Pointer, size: int, bytes_read: Pointer
     ) -> None:
-        got = read_physical(HANDLES.get(handle), address, self.view(buffer, size))
+        got = read_physical(handle, address, self.view(buffer, size))
         if bytes_read:
             bytes_read[0] = got
 
     def ReadGuestRawSavedMemory(
         self, handle: int, offset: int, buffer: Pointer, size: int, bytes_read: Pointer
     ) -> None:
-        got = read_raw(HANDLES.get(handle), offset, self.view(buffer, size))
+        got = read_raw(handle, offset, self.view(buffer, size))
         if bytes_read:
             bytes_read[0] = got
 
@@ -148,11 +184,12 @@ class Calls:
         self, handle: int, vp_id: int, gva: int, gpa: Pointer, unmapped: Pointer
     ) -> None:
         _required(gpa)
+        _load_numpy()
         try:
             gpa[0] = self.functions.GuestVirtualAddressToPhysicalAddress(handle, vp_id, gva)
         except PageNotMapped as error:
             if unmapped:
-                unmapped[0] = error.unmapped_size & (1 << 64) - 1
+                unmapped[0] = error.unmapped_size
             raise
         if unmapped:
             unmapped[0] = 0
@@ -181,6 +218,7 @@ class Calls:
         _required(limit)[0] = self.functions.GetMemoryBlockCacheLimit(handle)
 
     def ApplyGuestMemoryFix(self, handle: int, vp_id: int, gva: int, buffer: Pointer, size: int) -> None:
+        _load_numpy()
         self.functions.ApplyGuestMemoryFix(handle, vp_id, gva, bytes(self.view(buffer, size)))
 
     # Trust levels
@@ -281,6 +319,7 @@ class Calls:
             info = self.ffi.new("DOS_IMAGE_INFO *", (name, image.base, image.size, image.timestamp))
             return bool(found(context, info))
 
+        _load_numpy()
         standalone = [addresses[number] for number in range(count)]
         self.functions.ScanMemoryForDosImages(handle, vp_id, start, end, tell, standalone)
 
@@ -338,6 +377,7 @@ class Calls2018(Calls):
         self.functions.GetRegisterValue(handle, vp_id, VirtualProcessorRegister.from_buffer(view))
 
     def GuestVirtualAddressToPhysicalAddress(self, handle: int, vp_id: int, gva: int, gpa: Pointer) -> None:  # type: ignore[override]
+        _load_numpy()
         _required(gpa)[0] = self.functions.GuestVirtualAddressToPhysicalAddress(handle, vp_id, gva)
 
 

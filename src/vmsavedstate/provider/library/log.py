@@ -17,7 +17,7 @@ def tell(code: int, message: str) -> None:
     target = os.environ.get(VARIABLE)
     if not target:
         return
-    line = BEGIN + f"0x{code:08X}: {message}\n".encode("utf-8", "backslashreplace")
+    line = BEGIN + f"0x{code:08X}: {' '.join(message.split())}\n".encode("utf-8", "backslashreplace")
     with suppress(Exception):
         if target == "-":
             os.write(2, line)

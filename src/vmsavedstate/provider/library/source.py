@@ -41,11 +41,12 @@ typedef int32_t (*found_image)(void *context, DOS_IMAGE_INFO *image);
 _TYPEDEF = "typedef BOOL (*found_image)(void *, DOS_IMAGE_INFO *);\n"
 
 # Runs in the host's Python before anything is attached, and leaves what is wrong in `failure`. The host may be a Python
-# program that lacks these packages, or has others of the same name.
+# program that lacks these packages, or has others of the same name; `ours` says that it is none, and Python is here for the
+# library alone.
 _BOOTSTRAP = """
 failure = ""
 try:
-    import importlib.util, sys
+    import importlib.util, signal, sys
     lacking = [name for name in {packages} if importlib.util.find_spec(name) is None]
     if lacking:
         sys.path.extend(path for path in {paths} if path not in sys.path)
@@ -55,6 +56,8 @@ try:
         failure = "this process has vmsavedstate " + vmsavedstate.__version__ + ", the library is of " + {version}
     else:
         import vmsavedstate.provider.library.calls
+        if ours:
+            vmsavedstate.provider.library.calls.share_process()
 except BaseException as error:
     failure = type(error).__name__ + ": " + str(error)
 """
@@ -143,14 +146,14 @@ def _wrapper(item: Function, suffix: str, width: int) -> str:
     strings = {2: {}, 4: {"LPCWSTR": "const wchar_t *", "LPWSTR *": "wchar_t **"},
                1: {"LPCWSTR": "LPCSTR", "LPWSTR *": "LPSTR *"}}[width]  # fmt: skip
     parameters = ", ".join(f"{strings.get(kind, kind)} {name}" for kind, name in item.parameters)
-    head = f"EXTERN_C {item.returns} WINAPI {item.name}{suffix}({parameters})\n{{\n"
+    head = f"EXTERN_C EXPORTED {item.returns} WINAPI {item.name}{suffix}({parameters})\n{{\n"
     if item.returns != "HRESULT":
         return f"{head}    (void){item.parameters[0][1]};\n    return NULL;\n}}\n"
     preset = "".join(f"    if ({name} != NULL)\n        *{name} = {value};\n" for name, value in _presets(item))
     arguments = [str(width)] if item.wide else []
     arguments += [f"({_python_type(kind)}){name}" for kind, name in item.parameters]
     answer = f"vmss_{item.name}({', '.join(arguments)})"
-    return f"{head}{preset}    HRESULT ready = enter();\n    return ready != S_OK ? ready : {answer};\n}}\n"
+    return f"{head}{preset}    HRESULT ready = enter();\n    return ready != S_OK ? ready : leave({answer});\n}}\n"
 
 
 def _presets(item: Function) -> list[tuple[str, str]]:

@@ -64,7 +64,11 @@ static const struct named x64_registers[] = {
     {"Xmm5", X64_RegisterXmm5, WIDE},       {"Xmm6", X64_RegisterXmm6, WIDE},       {"Xmm7", X64_RegisterXmm7, WIDE},
     {"Xmm8", X64_RegisterXmm8, WIDE},       {"Xmm9", X64_RegisterXmm9, WIDE},       {"Xmm10", X64_RegisterXmm10, WIDE},
     {"Xmm11", X64_RegisterXmm11, WIDE},     {"Xmm12", X64_RegisterXmm12, WIDE},     {"Xmm13", X64_RegisterXmm13, WIDE},
-    {"Xmm14", X64_RegisterXmm14, WIDE},     {"Xmm15", X64_RegisterXmm15, WIDE},     {NULL, 0, NUMBER},
+    {"Xmm14", X64_RegisterXmm14, WIDE},     {"Xmm15", X64_RegisterXmm15, WIDE},     {"FpMmx0", X64_RegisterFpMmx0, WIDE},
+    {"FpMmx1", X64_RegisterFpMmx1, WIDE},   {"FpMmx2", X64_RegisterFpMmx2, WIDE},   {"FpMmx3", X64_RegisterFpMmx3, WIDE},
+    {"FpMmx4", X64_RegisterFpMmx4, WIDE},   {"FpMmx5", X64_RegisterFpMmx5, WIDE},   {"FpMmx6", X64_RegisterFpMmx6, WIDE},
+    {"FpMmx7", X64_RegisterFpMmx7, WIDE},   {"FpState", X64_RegisterFpControlStatus, WIDE},
+    {"XmmState", X64_RegisterXmmControlStatus, WIDE}, {NULL, 0, NUMBER},
 };
 
 static const struct named arm64_registers[] = {

@@ -42,20 +42,20 @@ typedef enum PAGING_MODE {
     Paging_NonPaged = 1,
     Paging_32Bit = 2,
     Paging_Pae = 3,
-    Paging_Long = 4, /* also with five levels */
 #if VMSAVEDSTATE_2021
-    Paging_Armv8 = 5
+    Paging_Armv8 = 5,
 #endif
+    Paging_Long = 4 /* also with five levels */
 } PAGING_MODE;
 
 typedef enum VIRTUAL_PROCESSOR_ARCH {
     Arch_Unknown = 0,
     Arch_Unkown = 0, /* as the first documentation spells it */
     Arch_x86 = 1,
-    Arch_x64 = 2,
 #if VMSAVEDSTATE_2021
-    Arch_Armv8 = 3
+    Arch_Armv8 = 3,
 #endif
+    Arch_x64 = 2
 } VIRTUAL_PROCESSOR_ARCH;
 
 /* A run of guest memory, in pages. */
@@ -158,7 +158,7 @@ typedef union VIRTUAL_PROCESSOR_REGISTER {
             UINT64 Base;
             UINT32 Limit;
             UINT16 Selector;
-            union {
+            VMSAVEDSTATE_UNNAMED union {
                 UINT16 Attributes;
                 struct {
                     UINT16 SegmentType : 4;
@@ -183,7 +183,7 @@ typedef union VIRTUAL_PROCESSOR_REGISTER {
             UINT8 FpTag;
             UINT8 Reserved;
             UINT16 LastFpOp;
-            union {
+            VMSAVEDSTATE_UNNAMED union {
                 UINT64 LastFpRip;
                 struct {
                     UINT32 LastFpEip;
@@ -192,7 +192,7 @@ typedef union VIRTUAL_PROCESSOR_REGISTER {
             };
         } FpControlStatus;
         struct {
-            union {
+            VMSAVEDSTATE_UNNAMED union {
                 UINT64 LastFpRdp;
                 struct {
                     UINT32 LastFpDp;
@@ -204,8 +204,15 @@ typedef union VIRTUAL_PROCESSOR_REGISTER {
         } XmmControlStatus;
     } X64;
 #if defined(__cplusplus)
-    VIRTUAL_PROCESSOR_REGISTER() : Reg128{0, 0} {}
-    VIRTUAL_PROCESSOR_REGISTER(UINT64 value) : Reg128{value, 0} {}
+    VIRTUAL_PROCESSOR_REGISTER()
+    {
+        Reg128.Low64 = Reg128.High64 = 0;
+    }
+    VIRTUAL_PROCESSOR_REGISTER(UINT64 value)
+    {
+        Reg128.Low64 = value;
+        Reg128.High64 = 0;
+    }
 #endif
 } VIRTUAL_PROCESSOR_REGISTER;
 
@@ -299,7 +306,7 @@ typedef enum REGISTER_ID_X64 {
 typedef struct VIRTUAL_PROCESSOR_REGISTER {
     VIRTUAL_PROCESSOR_ARCH Architecture;
     UINT64 RegisterValue;
-    union {
+    VMSAVEDSTATE_UNNAMED union {
         DWORD RegisterId;
         REGISTER_ID_X86 RegisterId_x86;
         REGISTER_ID_X64 RegisterId_x64;
