@@ -92,8 +92,83 @@ def test_what_is_no_container(tmp_path: Path) -> None:
         apply_replay_log(tmp_path)
 
 
-def test_a_file_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk in the middle: the count still says that everything is pending, so nothing is lost."""
+class Crash(Exception):  # noqa: N818
+    """The machine goes down."""
+
+
+def test_the_count_is_cleared_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Payloads, flush, count, flush: at any other order an interruption would lose the commit."""
+    path = pending(tmp_path / "pending.vmcx")
+    log = log_header(path.read_bytes())
+    steps: list[str] = []
+    write, fsync = os.write, os.fsync
+
+    def watched_write(fd: int, data: bytes) -> int:
+        steps.append("count" if os.lseek(fd, 0, os.SEEK_CUR) == log else "payload")
+        return write(fd, data)
+
+    def watched_fsync(fd: int) -> None:
+        steps.append("flush")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "write", watched_write)
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    apply_replay_log(path)
+    assert steps == ["payload", "payload", "flush", "count", "flush"]
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_interrupted_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, half: bool) -> None:
+    """After a crash in any write, none or half of its bytes in the file: the content is the same, and can be applied."""
+    path = pending(tmp_path / "pending.vmcx")
+    before, _ = values(path)
+    writes: list[int] = []
+    write = os.write
+
+    def crashing(fd: int, data: memoryview) -> int:
+        writes.append(len(data))
+        if len(writes) <= at:
+            return write(fd, data)
+        if half:
+            write(fd, data[: len(data) // 2])
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", crashing)
+        with pytest.raises(Crash):
+            apply_replay_log(path)
+    assert len(writes) == at + 1
+    if at == 2 and half:  # the log's header itself, 34 bytes in one sector; the payloads are all there by then
+        return
+    assert values(path)[0] == before
+    assert apply_replay_log(path) == 2
+    assert values(path) == (before, [])
+
+
+@pytest.mark.parametrize("where", ["header", "entry", "payload"])
+def test_a_log_that_would_overwrite_itself(tmp_path: Path, where: str) -> None:
+    """Once it is begun it could not be begun again: nothing of it counts, for reading and for applying."""
+    base = Container([key_table(1, small_tree())])
+    plain = base.build()
+    log = log_header(plain)
+    base.log = replay_log([(0, b"12345678"), (0x2800, b"abcdefgh")])
+    filled = base.build()
+    at = log + struct.calcsize("<IIIBIBQII")
+    payload = log + struct.unpack_from("<QIQII", filled, at + 28)[2]
+    target = {"header": log + 8, "entry": at + 3, "payload": payload + 2}[where]
+    base.log = replay_log([(target, b"12345678"), (0x2800, b"abcdefgh")])
+    path = tmp_path / "self.vmcx"
+    path.write_bytes(base.build())
+    content = path.read_bytes()
+    with Store.open(path) as store:
+        assert "it would overwrite itself" in store.findings[0].message
+    with pytest.raises(CorruptFileError, match="overwrite itself"):
+        apply_replay_log(path)
+    assert path.read_bytes() == content
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = pending(tmp_path / "pending.vmcx")
     before, _ = values(path)
 
@@ -102,13 +177,41 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
-        with pytest.raises(SourceError, match="cannot write: No space left on device"):
+        with pytest.raises(SourceError, match="cannot write: No space left on device") as caught:
             apply_replay_log(path)
+    assert caught.value.hresult == 0x8007001D
     assert values(path)[0] == before
-    if os.geteuid():
-        path.chmod(0o444)
-        with pytest.raises(SourceError, match="cannot write"):
-            apply_replay_log(path)
+
+
+def test_a_file_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = pending(tmp_path / "pending.vmcx")
+    real = os.open
+
+    def refused(place: str, flags: int, *mode: int) -> int:
+        if flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied")
+        return real(place, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(SourceError, match="cannot write: Permission denied") as caught:
+        apply_replay_log(path)
+    assert caught.value.hresult == 0x80070005
+
+
+def test_a_file_that_is_replaced_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log of one file must not go into another that got its name."""
+    path, other = pending(tmp_path / "pending.vmcx"), pending(tmp_path / "other.vmcx")
+    content, real = other.read_bytes(), os.open
+
+    def replaced(place: str, flags: int, *mode: int) -> int:
+        if flags & os.O_RDWR:
+            os.replace(other, path)
+        return real(place, flags, *mode)
+
+    monkeypatch.setattr(os, "open", replaced)
+    with pytest.raises(SourceError, match="replaced while it was opened"):
+        apply_replay_log(path)
+    assert path.read_bytes() == content
 
 
 def test_locks(tmp_path: Path) -> None:
@@ -143,6 +246,28 @@ def test_loading_while_somebody_applies(tmp_path: Path, sample_guest: Path) -> N
         assert len(os.listdir("/proc/self/fd")) == descriptors, "nothing stays open"
 
 
+def test_a_state_gives_its_locks_back(tmp_path: Path, sample_guest: Path) -> None:
+    import gc
+    import shutil
+
+    copy = tmp_path / "guest.vmrs"
+    shutil.copyfile(sample_guest, copy)
+    state = vmsavedstate.open(copy)
+    state.lock()
+    state.lock()
+    with pytest.raises(SourceError, match="in use"):
+        apply_replay_log(copy)
+    state.close()
+    assert apply_replay_log(copy) == 0
+    with pytest.raises(SourceError, match="closed"):
+        state.lock()
+    dropped = vmsavedstate.open(copy)
+    dropped.lock()
+    del dropped
+    gc.collect()
+    assert apply_replay_log(copy) == 0
+
+
 def test_where_there_are_no_locks(tmp_path: Path, sample_guest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
     import fcntl
@@ -154,3 +279,8 @@ def test_where_there_are_no_locks(tmp_path: Path, sample_guest: Path, monkeypatc
     handle = vmsavedstate.provider.LoadSavedStateFile(sample_guest)
     assert vmsavedstate.provider.GetVpCount(handle) == 2
     vmsavedstate.provider.ReleaseSavedStateFiles(handle)
+    path = pending(tmp_path / "pending.vmcx")
+    content = path.read_bytes()
+    with pytest.raises(SourceError, match="cannot be locked: No locks available"):
+        apply_replay_log(path)
+    assert path.read_bytes() == content, "nobody writes who cannot know that he is alone"

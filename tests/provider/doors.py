@@ -22,6 +22,7 @@ from vmsavedstate.datatypes import (
 )
 from vmsavedstate.errors import PageNotMapped, VmSavedStateError
 from vmsavedstate.provider import sdk2018
+from vmsavedstate.provider.library.signatures import FUNCTIONS
 
 CANARY = 0xA5
 # The last parameter of these is their one output.
@@ -45,6 +46,23 @@ OUTPUTS: dict[str, Any] = {
 NUMBERS: dict[str, tuple[Any, ...]] = {
     "GuestPhysicalAddressToRawSavedMemoryOffset": (c.c_uint64,),
     "SetMemoryBlockCacheLimit": (c.c_uint64,),
+}
+
+
+# What the Python functions of symbols take behind the handle.
+SYMBOL_ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "LoadSavedStateSymbolProvider": ("path", True),
+    "ReleaseSavedStateSymbolProvider": (),
+    "GetSavedStateSymbolProviderHandle": (),
+    "SetSavedStateSymbolProviderDebugInfoCallback": (print,),
+    "LoadSavedStateModuleSymbols": ("image", "module", 1, 1),
+    "LoadSavedStateModuleSymbolsEx": ("image", 1, "module", 1, 1),
+    "ResolveSavedStateGlobalVariableAddress": (0, "name"),
+    "ReadSavedStateGlobalVariable": (0, "name", 8),
+    "GetSavedStateSymbolTypeSize": (0, "name"),
+    "FindSavedStateSymbolFieldInType": (0, "type", "field"),
+    "GetSavedStateSymbolFieldInfo": (0, "type"),
+    "CallStackUnwind": (0, (), 10),
 }
 
 
@@ -100,6 +118,10 @@ class Door(ABC):
         self, handle: int, vp: int, start: int, end: int,
         found: Callable[[tuple[str, int, int, int]], bool], alone: Sequence[int] = (),
     ) -> None: ...  # fmt: skip
+
+    @abstractmethod
+    def symbols(self, name: str, handle: int) -> object:
+        """A function of the symbol group, with arguments that are sound in themselves."""
 
     @abstractmethod
     def locate(self, vm: str, snapshot: str | None = None) -> tuple[str, str, str]: ...
@@ -162,6 +184,9 @@ class PythonDoor(Door):
         found: Callable[[tuple[str, int, int, int]], bool], alone: Sequence[int] = (),
     ) -> None:  # fmt: skip
         self._ask("ScanMemoryForDosImages", handle, vp, start, end, found, alone)
+
+    def symbols(self, name: str, handle: int) -> object:
+        return self._ask(name, handle, *SYMBOL_ARGUMENTS[name])
 
     def locate(self, vm: str, snapshot: str | None = None) -> tuple[str, str, str]:
         bin_path, vsv_path, vmrs_path = self._ask("LocateSavedStateFiles", vm, snapshot)
@@ -302,6 +327,26 @@ class CDoor(Door):
         place = (c.c_uint64(start), c.c_uint64(end), c.c_void_p(0xC0DE))
         code = self.ask("ScanMemoryForDosImages", c.c_void_p(handle), vp, *place, callback, addresses, len(alone))
         self._check(code)
+
+    def symbols(self, name: str, handle: int) -> object:
+        item = next(item for item in FUNCTIONS if item.name == name)
+        room = c.create_string_buffer(b"\xa5" * 64, 64)
+        arguments: list[object] = [c.c_void_p(handle)]
+        for kind, _ in item.parameters[1:]:
+            if kind in ("LPCWSTR", "LPCSTR"):
+                arguments.append(b"text")
+            elif kind.endswith("CALLBACK"):
+                arguments.append(c.CFUNCTYPE(None, c.c_char_p)(lambda message: None))
+            else:
+                arguments.append(room if kind.endswith("*") or kind == "LPVOID" else c.c_uint64(1))
+        function = getattr(self.library, f"{name}U8" if item.wide else name)
+        if item.returns == "HANDLE":
+            function.restype = c.c_void_p
+            return function(*arguments)
+        code = function(*arguments) & 0xFFFFFFFF
+        assert room.raw == b"\xa5" * 64
+        self._check(code)
+        return None
 
     def locate(self, vm: str, snapshot: str | None = None) -> tuple[str, str, str]:
         given = [vm.encode(), None if snapshot is None else snapshot.encode()]

@@ -7,15 +7,19 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import vmsavedstate
-from provider.doors import Door, Failure
+from provider.doors import SYMBOL_ARGUMENTS, Door, Failure
 from support import partition as p
 from support.states import legacy_pair, numbered_pages, write_state
-from vmsavedstate import SavedStateWriter, SegmentRegister, TableRegister
+from vmsavedstate import SavedStateWriter, SegmentRegister, TableRegister, codec, provider
 from vmsavedstate.datatypes import RegisterId, RegisterIdX64, RegisterIdX86, VirtualProcessorRegisterValue
+from vmsavedstate.errors import InvalidArgumentError
+from vmsavedstate.formats.hyperv.ram_blocks import RamBlocks
+from vmsavedstate.provider.instance import HANDLES
 from vmsavedstate.snapshot import RegisterValue
 
 E_FAIL = 0x80004005
@@ -195,6 +199,49 @@ def test_translation(door: Door, guest: int) -> None:
             assert caught.value.unmapped == span - address % span
 
 
+def spans_state(path: Path, kind: str) -> Path:
+    """Tables of one entry each, so that every level has something that maps nothing beside it."""
+    memory = bytearray(MIB)
+    big = kind == "32bit"
+    size = 4 if big else 8
+    chain = [0x1000, 0x2000] if big else [0x1000, 0x2000, 0x3000, 0x4000]
+    for at, target in zip(chain, [*chain[1:], 0x5000], strict=True):
+        memory[at : at + size] = (target | 7).to_bytes(size, "little")
+    registers: dict[str, RegisterValue] = {"rip": 0, "cr0": 1 << 31, "cr3": 0x1000}
+    registers |= {"cr4": 0x10, "efer": 0} if big else {"cr4": 0x20, "efer": 0x500}
+    with SavedStateWriter(path) as writer:
+        writer.add_processor(0, registers)
+        writer.add_memory(0, MIB, lambda offset, length: bytes(memory[offset : offset + length]))
+    return path
+
+
+SPANS = [  # tables, address, 2018 code, end of what is not mapped
+    ("long", 0x1234, 0xC0370508, 0x2000),
+    ("long", 0x1FFFFF, 0xC0370508, 0x200000),
+    ("long", 0x234567, 0xC0370507, 0x400000),
+    ("long", 0x40000001, 0xC0370506, 0x80000000),
+    ("long", 0x8000000000, 0xC0370505, 0x10000000000),
+    ("long", 0xFFFF800000000005, 0xC0370505, 0xFFFF808000000000),
+    ("long", 0x800000000007, 0xC0370505, 0x800000000007 + (1 << 39)),  # no entry could express it
+    ("32bit", 0x1234, 0xC0370508, 0x2000),
+    ("32bit", 0x412345, 0xC0370507, 0x800000),
+    ("32bit", 0x100000000, 0xC0370505, 0x100000000 + (1 << 39)),
+]
+
+
+@pytest.mark.parametrize(("kind", "address", "code", "end"), SPANS)
+def test_what_is_not_mapped(door: Door, tmp_path: Path, kind: str, address: int, code: int, end: int) -> None:
+    """The code tells the level, the size reaches to the end of the entry's span: 4 KiB, 2 or 4 MiB, 1 GiB, 512 GiB."""
+    handle = door.load(spans_state(tmp_path / "spans.vmrs", kind))
+    assert door.translate(handle, 0, 0xFFF) == 0x5FFF
+    with pytest.raises(Failure) as caught:
+        door.translate(handle, 0, address)
+    assert caught.value.hresult == (code if door.generation == 2018 else 0xC0370505)
+    if door.generation == 2021:
+        assert caught.value.unmapped == end - address
+    door.call("ReleaseSavedStateFiles", handle)
+
+
 def test_forced_modes(door: Door, guest: int) -> None:
     door.call("ForcePagingMode", guest, 0, 1)
     assert door.call("GetPagingMode", guest, 0) == 1
@@ -234,12 +281,11 @@ def test_a_fix_shows_in_reads_but_not_in_raw_ones(door: Door, guest: int, sample
 
 
 def test_a_fix_of_a_page_table_changes_translation(door: Door, guest: int) -> None:
-    """Reads through the handle show the fix, those of the tables too: 0x402000 gets a page."""
+    """Reads through the handle show the fix, those of the tables too: 0x402000 gets a page. VP 1 makes it, VP 0 sees it."""
     with pytest.raises(Failure):
         door.translate(guest, 0, 0x402000)
-    door.call("ForcePagingMode", guest, 0, 1)
-    door.fix(guest, 0, 0x6010, (0x140000 | 0x27).to_bytes(8, "little"))
-    door.call("ForcePagingMode", guest, 0, 0)
+    door.call("ForcePagingMode", guest, 1, 1)
+    door.fix(guest, 1, 0x6010, (0x140000 | 0x27).to_bytes(8, "little"))
     assert door.translate(guest, 0, 0x402004) == 0x140004
 
 
@@ -262,6 +308,58 @@ def test_cache_limit(door: Door, guest: int, sample_guest: Path) -> None:
                 there = state.memory.read(address, size, fill=0)
                 assert door.read(guest, address, size) == (b"" if address == 0xFFFF0 else there)
             assert door.translate(guest, 0, KERNEL) == 0x100700
+
+
+def test_the_cache_keeps_blocks(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a limit a block is decoded once, without one page by page; the limit goes with the handle, and 0 drops all."""
+    asked: list[int] = []
+    real = RamBlocks.read
+
+    def counted(self: RamBlocks, position: int, size: int) -> object:
+        asked.append(size)
+        return real(self, position, size)
+
+    monkeypatch.setattr(RamBlocks, "read", counted)
+    packed = codec.active().encode_block(numbered_pages(0))
+    handle = door.load(write_state(tmp_path / "packed.vmrs", blocks={0: packed}))
+
+    def reads() -> list[int]:
+        asked.clear()
+        for page in (5, 9, 5):
+            assert door.read(handle, page * 4096, 64) == numbered_pages(page, 1)[:64]
+        return list(asked)
+
+    assert reads() == [64, 64, 64]
+    door.call("SetMemoryBlockCacheLimit", handle, 1)
+    assert reads() == [MIB]
+    assert reads() == []
+    door.call("SetMemoryBlockCacheLimit", handle, 0)
+    assert reads() == [64, 64, 64]
+    door.call("ForcePagingMode", handle, 0, 1)
+    door.call("SetMemoryBlockCacheLimit", handle, 1)
+    door.fix(handle, 0, 5 * 4096, b"!")
+    assert door.read(handle, 5 * 4096, 1) == b"!", "a fix lies over what is kept"
+    door.call("ReleaseSavedStateFiles", handle)
+
+
+@pytest.mark.parametrize("limit", [-1, 1 << 64, 1.5, None, "x"])
+def test_limits_that_are_none(sample_guest: Path, limit: Any) -> None:
+    handle = provider.LoadSavedStateFile(sample_guest)
+    with pytest.raises(InvalidArgumentError):
+        provider.SetMemoryBlockCacheLimit(handle, limit)
+    assert provider.GetMemoryBlockCacheLimit(handle) == 0
+    number: Any = "a" if limit == 1 << 64 else limit
+    with pytest.raises(InvalidArgumentError):
+        provider.GetArchitecture(handle, number)
+    provider.ReleaseSavedStateFiles(handle)
+
+
+def test_many_fixes_stay_few(door: Door, guest: int) -> None:
+    """What was fixed again and again is one piece, and a read does not go through thousands."""
+    for number in range(300):
+        door.fix(guest, 0, KERNEL + number % 3, bytes([number % 256]) * 2)
+    assert len(list(HANDLES.get(guest)._fixes)) <= 4
+    assert door.read(guest, 0x100700, 4) == bytes([297 % 256, 298 % 256, 299 % 256, 299 % 256])
 
 
 def test_missing_files_and_files_that_are_none(door: Door, tmp_path: Path, sample_guest: Path) -> None:
@@ -491,13 +589,23 @@ def test_arm64_in_2018(door_2018: Door, tmp_path: Path) -> None:
     door_2018.call("ReleaseSavedStateFiles", handle)
 
 
-def test_symbols_are_refused(door_2021: Door, sample_guest: Path) -> None:
-    handle = door_2021.load(sample_guest)
-    with fails(0x80004001):
-        door_2021.call("ReleaseSavedStateSymbolProvider", handle)
-    with fails(E_INVALIDARG):
-        door_2021.call("ReleaseSavedStateSymbolProvider", 77)
-    door_2021.call("ReleaseSavedStateFiles", handle)
+@pytest.mark.parametrize("name", SYMBOL_ARGUMENTS)
+def test_symbols_are_refused(door_2021: Door, sample_guest: Path, name: str) -> None:
+    """All but two: there is no provider, whose handle would be one, and a callback is kept."""
+    door, handle = door_2021, door_2021.load(sample_guest)
+    if name == "GetSavedStateSymbolProviderHandle":
+        assert door.symbols(name, handle) is None
+        assert door.symbols(name, 77) is None
+    elif name == "SetSavedStateSymbolProviderDebugInfoCallback":
+        assert door.symbols(name, handle) is None
+        assert HANDLES.get(handle).symbol_callback is not None
+    else:
+        with fails(0x80004001):
+            door.symbols(name, handle)
+    if name != "GetSavedStateSymbolProviderHandle":
+        with fails(E_INVALIDARG):
+            door.symbols(name, 77)
+    door.call("ReleaseSavedStateFiles", handle)
 
 
 def test_locating_needs_folders(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:

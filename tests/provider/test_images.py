@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider.doors import Door, Failure
+from support.samples import Samples
 from support.tables import memory_of, placed, space_of, table
-from vmsavedstate import SavedStateWriter
+from vmsavedstate import AddressSpace, SavedStateWriter
 from vmsavedstate.provider.images import image_at
 
 MIB, PAGE = 1 << 20, 4096
@@ -124,6 +125,33 @@ def test_the_wrong_way_round(door_2021: Door, handle: int, start: int, end: int)
     with pytest.raises(Failure) as caught:
         scan(door_2021, handle, start, end)
     assert caught.value.hresult == 0x80070057
+
+
+@pytest.mark.real
+def test_more_is_mapped_than_there_is(door_2021: Door, samples: Samples) -> None:
+    """A real ARM64 guest whose tables map 768 GiB onto 128 MiB of memory and devices: holes are passed over whole."""
+    handle = door_2021.load(samples("guest-uboot-arm64.vmrs"))
+    found: list[int] = []
+
+    def tell(item: tuple[str, int, int, int]) -> bool:
+        found.append(item[1])
+        return False
+
+    door_2021.scan(handle, 0, (1 << 48) - 1, 0, tell)
+    door_2021.call("ForcePagingMode", handle, 0, 1)
+    door_2021.scan(handle, 0, (1 << 64) - 1, 0, tell)
+    assert found == sorted(found, reverse=True)
+    door_2021.call("ReleaseSavedStateFiles", handle)
+
+
+def test_standalone_ones_do_not_wait_for_the_tables(
+    door_2021: Door, handle: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*arguments: object, **named: object) -> None:
+        raise AssertionError("the tables are not needed")
+
+    monkeypatch.setattr(AddressSpace, "mappings", unreachable)
+    assert scan(door_2021, handle, (1 << 64) - 1, 0, alone=(where(3),), stop_after=1) == [ALL[3]]
 
 
 def test_released_by_the_callback(door_2021: Door, state: Path) -> None:

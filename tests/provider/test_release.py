@@ -61,6 +61,23 @@ def test_the_files_are_closed_after_the_last_call(
     assert closed == [str(sample_guest)]
 
 
+def test_an_error_that_is_kept_keeps_nothing_open(door: Door, sample_guest: Path, tmp_path: Path) -> None:
+    """An exception in a variable, as at a prompt, holds the frames of the call: the files close all the same."""
+    copy = tmp_path / "guest.vmrs"
+    copy.write_bytes(sample_guest.read_bytes())
+    handle = door.load(copy)
+    kept: list[BaseException] = []
+    for call in (lambda: door.translate(handle, 0, 0x402000), lambda: door.register(handle, 99, 0),
+                 lambda: door.fix(handle, 0, 0x402000, b"x")):  # fmt: skip
+        try:
+            call()
+        except Failure as error:
+            kept += [error, error.__cause__ or error]
+    assert len(kept) == 6
+    door.call("ReleaseSavedStateFiles", handle)
+    door.apply_log(copy)
+
+
 def test_many_threads_on_one_handle(door: Door, sample_guest: Path) -> None:
     """Reads, translations, fixes of another page and forced modes of the other processor, all at once."""
     handle = door.load(sample_guest)

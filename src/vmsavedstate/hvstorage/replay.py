@@ -29,32 +29,24 @@ class _Refused(NamedTuple):
     expected: int | None = None
 
 
+class _Entry(NamedTuple):
+    """A sound entry: what it would write, and where its payload ends in the file."""
+
+    patch: Patch
+    payload_end: int
+
+
 def pending_patches(source: Source, header: Header, log: FindingLog) -> list[Patch]:
     """The writes of a pending commit in order; empty when the log is clean, or damaged (then with a finding)."""
-    count = _pending_count(source, header, log)
-    patches: list[Patch] = []
-    log_at = header.replay_log_offset
-    log_end = log_at + max(header.replay_log_header_size, layout.REPLAY_HEADER.size)
-    left = source.size  # payloads are packed one after another (2.11): together they cannot be larger than the file
-    for index in range(count):
-        patch = _read_entry(source, header, index, left)
-        if isinstance(patch, _Refused):
-            log.damage(
-                source.path,
-                patch.offset,
-                f"pending replay log is damaged, nothing of it is applied: {patch.message}",
-                found=patch.found,
-                expected=patch.expected,
-            )
-            return []
-        patches.append(patch)
-        left -= len(patch.data)
-    overlapping = next((patch for patch in patches if patch.offset < log_end and log_at < patch.end), None)
-    if overlapping is not None:  # once it is written, an interrupted writer could not begin again
+    patches = _read_entries(source, header, _pending_count(source, header, log))
+    if isinstance(patches, _Refused):
         log.damage(
-            source.path, log_at, "pending replay log is damaged, nothing of it is applied: it would overwrite itself",
-            found=overlapping.offset,
-        )  # fmt: skip
+            source.path,
+            patches.offset,
+            f"pending replay log is damaged, nothing of it is applied: {patches.message}",
+            found=patches.found,
+            expected=patches.expected,
+        )
         return []
     if patches:
         log.refusable(
@@ -62,9 +54,28 @@ def pending_patches(source: Source, header: Header, log: FindingLog) -> list[Pat
             header.replay_log_offset + 8,
             "replay log with pending entries, applied in memory only "
             "(ApplyPendingSavedStateFileReplayLog would write them to the file)",
-            found=count,
+            found=len(patches),
             expected=0,
         )
+    return patches
+
+
+def _read_entries(source: Source, header: Header, count: int) -> list[Patch] | _Refused:
+    """All of them, or why none of them counts."""
+    log_at = header.replay_log_offset
+    log_end = log_at + max(header.replay_log_header_size, layout.REPLAY_HEADER.size)
+    left = source.size  # payloads are packed one after another (2.11): together they cannot be larger than the file
+    patches: list[Patch] = []
+    for index in range(count):
+        entry = _read_entry(source, header, index, left)
+        if isinstance(entry, _Refused):
+            return entry
+        patches.append(entry.patch)
+        log_end = max(log_end, entry.payload_end)
+        left -= len(entry.patch.data)
+    for patch in patches:  # once that is written, an interrupted writer could not begin again
+        if patch.offset < log_end and log_at < patch.end:
+            return _Refused(log_at, "it would overwrite itself", patch.offset)
     return patches
 
 
@@ -93,7 +104,7 @@ def _pending_count(source: Source, header: Header, log: FindingLog) -> int:
     return int(count)
 
 
-def _read_entry(source: Source, header: Header, index: int, left: int) -> Patch | _Refused:
+def _read_entry(source: Source, header: Header, index: int, left: int) -> _Entry | _Refused:
     at = header.replay_log_offset + layout.REPLAY_HEADER.size + index * layout.REPLAY_ENTRY.size
     if at + layout.REPLAY_ENTRY.size > source.size:
         return _Refused(at, f"entry {index} lies outside of the file")
@@ -115,4 +126,4 @@ def _read_entry(source: Source, header: Header, index: int, left: int) -> Patch 
     computed = zlib.crc32(payload)
     if payload_stored != computed:
         return _Refused(at + 24, f"checksum of the payload of entry {index}", payload_stored, computed)
-    return Patch(destination, payload)
+    return _Entry(Patch(destination, payload), payload_at + size)
