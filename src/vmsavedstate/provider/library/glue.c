@@ -2,7 +2,7 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  *
- * Defined by the build: VMSS_EXECUTABLE, VMSS_LIBPYTHON, VMSS_BOOTSTRAP (Python source), VMSS_GENERATION.
+ * Defined by the build: VMSS_EXECUTABLE, VMSS_LIBPYTHON, VMSS_BOOTSTRAP (Python source), VMSAVEDSTATE_SDK.
  * After enter() has said S_OK once, the trampolines of cffi may be called from any thread.
  */
 #include <dlfcn.h>
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,16 +30,28 @@ static atomic_int outcome = UNKNOWN;
 
 #define BEGIN "vmsavedstatedumpprovider: "
 
+/* Never to a file that is no such log, nor to a disk: a name that was mistyped may be that of evidence. */
+static int may_be_written(int fd)
+{
+    struct stat info;
+    char begin[sizeof BEGIN] = "";
+    if (fd < 0 || fstat(fd, &info) != 0)
+        return 0;
+    if (!S_ISREG(info.st_mode))
+        return S_ISCHR(info.st_mode) || S_ISFIFO(info.st_mode);
+    return read(fd, begin, sizeof BEGIN - 1) == 0 || strcmp(begin, BEGIN) == 0;
+}
+
 /* One line for who asked for it with VMSAVEDSTATE_LOG=FILE, or - for standard error; else nothing. As log.py does. */
 static HRESULT tell(HRESULT code, const char *message)
 {
     const char *where = getenv("VMSAVEDSTATE_LOG");
-    char line[1024], begin[sizeof BEGIN] = "";
+    char line[1024];
     if (where == NULL || *where == '\0')
         return code;
-    int fd = strcmp(where, "-") == 0 ? 2 : open(where, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-    /* never to a file that is no such log: a name that was mistyped may be that of evidence */
-    if (fd == 2 || (fd >= 0 && (read(fd, begin, sizeof BEGIN - 1) == 0 || strcmp(begin, BEGIN) == 0))) {
+    int own = strcmp(where, "-") != 0;
+    int fd = own ? open(where, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666) : 2;
+    if (!own || may_be_written(fd)) {
         int size = snprintf(line, sizeof line, BEGIN "0x%08X: %.900s", (unsigned)code, message);
         for (int n = 0; n < size; n++)
             line[n] = line[n] < ' ' && line[n] > 0 ? ' ' : line[n]; /* one line, whatever the message */
@@ -46,7 +59,7 @@ static HRESULT tell(HRESULT code, const char *message)
         ssize_t written = write(fd, line, (size_t)size);
         (void)written; /* a log that fails is no failure */
     }
-    if (fd > 2)
+    if (own && fd >= 0)
         close(fd);
     return code;
 }

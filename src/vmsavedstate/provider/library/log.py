@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 
 VARIABLE = "VMSAVEDSTATE_LOG"
@@ -26,10 +27,17 @@ def tell(code: int, message: str) -> None:
 
 
 def _append(target: str, line: bytes) -> None:
-    """Never to a file that is no such log: a name that was mistyped may be that of evidence."""
     fd = os.open(target, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
-        if os.read(fd, len(BEGIN)) in (b"", BEGIN):
+        if _may_be_written(fd):
             os.write(fd, line)
     finally:
         os.close(fd)
+
+
+def _may_be_written(fd: int) -> bool:
+    """Never a file that is no such log, nor a disk: a name that was mistyped may be that of evidence."""
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+    return os.read(fd, len(BEGIN)) in (b"", BEGIN)
