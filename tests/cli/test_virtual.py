@@ -319,3 +319,12 @@ def test_without_a_terminal_nobody_counts_what_a_bar_would_show() -> None:
     with progress_bar("searched", total) as bar:
         bar(4096)
     assert not asked
+
+
+def test_a_root_outside_of_memory_is_told(sample_guest: Path) -> None:
+    """Nothing would be mapped, and an empty answer would look like one."""
+    for command in (["maps"], ["find", "--virtual"], ["read", "--size", "16", "--gva", "0x400000"], ["translate"]):
+        pattern = {"find": ["SAMPLE"], "translate": ["0x400000"]}.get(command[0], [])
+        answer = vmrs(command[0], sample_guest, *pattern, *command[1:], "--root", "0xA0000")
+        assert (answer.code, answer.text) == (2, "")
+        assert "the page-table root 0xa0000 is not part of the saved memory" in answer.err

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from ..datatypes import PagingMode
-from ..errors import InvalidArgumentError, VtlNotEnabledError
+from ..errors import GuestMemoryError, InvalidArgumentError, VtlNotEnabledError
 from ..paging import AddressSpace
 from ..processor import VirtualProcessor
 from ..state import SavedState
@@ -143,9 +143,21 @@ class SpaceChoice(NamedTuple):
         return chosen_processor(state, self.vp_id, self.vtl)
 
     def space(self, state: SavedState) -> AddressSpace:
-        """Its virtual memory, with what is forced. Raises InvalidArgumentError, RegisterNotAvailableError."""
+        """Its virtual memory, with what is forced.
+
+        Raises InvalidArgumentError, also for a root that is not in the saved memory, and RegisterNotAvailableError.
+        """
         mode = None if self.paging_mode is None else PAGING_MODES[self.paging_mode]
-        return self.processor(state).address_space(paging_mode=mode, root=self.root)
+        space = self.processor(state).address_space(paging_mode=mode, root=self.root)
+        if self.root is not None and space.roots:
+            try:
+                state.memory.require(space.roots[0], 8)
+            except GuestMemoryError as error:  # everything would be unmapped, and nobody would know why
+                raise InvalidArgumentError(
+                    f"the page-table root {space.roots[0]:#x} is not part of the saved memory", file=state.files[0],
+                    remedy="`vmrs chunks` shows the map of memory, `vmrs regs` the roots of the processors",
+                ) from error  # fmt: skip
+        return space
 
 
 def chosen_processor(state: SavedState, vp_id: int, vtl: int | None) -> VirtualProcessor:

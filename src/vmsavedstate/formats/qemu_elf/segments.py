@@ -97,6 +97,11 @@ def _disjoint(source: Source, loads: Sequence[Load], log: FindingLog) -> Iterato
     """Whole pages of each segment, less what an earlier one covers: dumps by virtual address name pages repeatedly."""
     covered = Coverage()
     by_shift: defaultdict[int, Coverage] = defaultdict(Coverage)
+    limited = [load for load in loads if load.file_size < load.memory_size]
+    if limited:
+        absent = sum(load.memory_size - load.file_size for load in limited)
+        log.note(source.path, limited[0].offset, "the dump was limited: it names memory that it does not hold",
+                 found=f"{absent:#x} bytes in {len(limited)} segments")  # fmt: skip
     for load in loads:
         start, end = -(-load.gpa // PAGE_SIZE) * PAGE_SIZE, (load.gpa + load.memory_size) // PAGE_SIZE * PAGE_SIZE
         if (start, end) != (load.gpa, load.gpa + load.memory_size):
