@@ -6,10 +6,6 @@ its runtime. Whatever happens, no exception leaves: the host is a C program.
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,19 +15,14 @@ from ...errors import E_OUTOFMEMORY, InvalidArgumentError, PageNotMapped, VmSave
 from .. import sdk2018
 from ..guest_memory import read_physical, read_raw
 from ..images import DosImage
+from .late_numpy import load_numpy
 from .log import tell
+from .pointers import Library, Pointer, Pointers, required
 from .signatures import functions
 
 E_UNEXPECTED = 0x8000FFFF
 DONE, INTERRUPTED = 1, 2  # what glue.c takes for success, and for a Ctrl-C of a host that is a Python program
-BLAS_THREADS = "OPENBLAS_NUM_THREADS"
-ENCODINGS = {1: "utf-8", 2: "utf-16-le", 4: "utf-32-le"}  # by the bytes of a character
-MAX_TEXT = 1 << 16  # characters; a longer string has no end that would be found
 REGISTER_SIZES = {2018: 24, 2021: 16}
-
-# cffi's values: pointers, and the two objects that know the library's types.
-Pointer = Any
-Library = Any
 
 
 def attach(ffi: Library, lib: Library, generation: int) -> None:
@@ -61,36 +52,6 @@ def _guarded(name: str, call: Callable[..., None]) -> Callable[..., int]:
     return answer
 
 
-def share_process() -> None:
-    """Called where Python runs for this library alone: numpy shall start no threads in the host.
-
-    Its linear algebra, which nothing here uses, starts one per processor when it is loaded, and ends the process where it
-    cannot. The variable it heeds is set while it loads, at the first call that needs it, and not longer.
-    """
-    global _numpy_wanted
-    _numpy_wanted = True
-
-
-_numpy_wanted = False
-_numpy_lock = threading.Lock()
-
-
-def _load_numpy() -> None:
-    """Before a call that translates: numpy, if it is still to be loaded."""
-    global _numpy_wanted
-    if _numpy_wanted:
-        with _numpy_lock:
-            if "numpy" not in sys.modules:
-                given = os.environ.get(BLAS_THREADS)
-                os.environ[BLAS_THREADS] = given or "1"
-                try:
-                    importlib.import_module("numpy")
-                finally:
-                    if given is None:
-                        del os.environ[BLAS_THREADS]
-            _numpy_wanted = False
-
-
 def _signed(code: int) -> int:
     return code - (1 << 32)
 
@@ -101,20 +62,16 @@ def _told(name: str, code: int, error: BaseException) -> int:
     return _signed(code)
 
 
-class Calls:
+class Calls(Pointers):
     """The functions of SDK 22000 and later. NULL where an output is needed is E_INVALIDARG."""
 
     functions: Any = provider
-
-    def __init__(self, ffi: Library, lib: Library) -> None:
-        self.ffi = ffi
-        self.lib = lib
 
     # Loading
 
     def LocateSavedStateFiles(self, width: int, vm: Pointer, snapshot: Pointer, *paths: Pointer) -> None:
         for path in paths:
-            _required(path)
+            required(path)
         found = self.functions.LocateSavedStateFiles(
             self.text(width, vm), self.text(width, snapshot) if snapshot else None
         )
@@ -125,11 +82,11 @@ class Calls:
             path[0] = string
 
     def LoadSavedStateFile(self, width: int, vmrs: Pointer, handle: Pointer) -> None:
-        _required(handle)
+        required(handle)
         handle[0] = self.functions.LoadSavedStateFile(self.path(width, vmrs))
 
     def LoadSavedStateFiles(self, width: int, bin_file: Pointer, vsv_file: Pointer, handle: Pointer) -> None:
-        _required(handle)
+        required(handle)
         handle[0] = self.functions.LoadSavedStateFiles(self.path(width, bin_file), self.path(width, vsv_file))
 
     def ApplyPendingSavedStateFileReplayLog(self, width: int, vmrs: Pointer) -> None:
@@ -141,28 +98,28 @@ class Calls:
     # Processors
 
     def GetVpCount(self, handle: int, count: Pointer) -> None:
-        _required(count)[0] = self.functions.GetVpCount(handle)
+        required(count)[0] = self.functions.GetVpCount(handle)
 
     def GetArchitecture(self, handle: int, vp_id: int, architecture: Pointer) -> None:
-        _required(architecture)[0] = self.functions.GetArchitecture(handle, vp_id)
+        required(architecture)[0] = self.functions.GetArchitecture(handle, vp_id)
 
     def ForceArchitecture(self, handle: int, vp_id: int, architecture: int) -> None:
         self.functions.ForceArchitecture(handle, vp_id, architecture)
 
     def GetPagingMode(self, handle: int, vp_id: int, mode: Pointer) -> None:
-        _required(mode)[0] = self.functions.GetPagingMode(handle, vp_id)
+        required(mode)[0] = self.functions.GetPagingMode(handle, vp_id)
 
     def ForcePagingMode(self, handle: int, vp_id: int, mode: int) -> None:
         self.functions.ForcePagingMode(handle, vp_id, mode)
 
     def GetRegisterValue(self, handle: int, vp_id: int, register_id: int, value: Pointer) -> None:
-        _required(value)
+        required(value)
         self.ffi.memmove(
             value, bytes(self.functions.GetRegisterValue(handle, vp_id, register_id)), REGISTER_SIZES[2021]
         )
 
     def InKernelSpace(self, handle: int, vp_id: int, in_kernel: Pointer) -> None:
-        _required(in_kernel)[0] = self.functions.InKernelSpace(handle, vp_id)
+        required(in_kernel)[0] = self.functions.InKernelSpace(handle, vp_id)
 
     # Memory
 
@@ -183,8 +140,8 @@ class Calls:
     def GuestVirtualAddressToPhysicalAddress(
         self, handle: int, vp_id: int, gva: int, gpa: Pointer, unmapped: Pointer
     ) -> None:
-        _required(gpa)
-        _load_numpy()
+        required(gpa)
+        load_numpy()
         try:
             gpa[0] = self.functions.GuestVirtualAddressToPhysicalAddress(handle, vp_id, gva)
         except PageNotMapped as error:
@@ -195,7 +152,7 @@ class Calls:
             unmapped[0] = 0
 
     def GetGuestPhysicalMemoryChunks(self, handle: int, page_size: Pointer, chunks: Pointer, count: Pointer) -> None:
-        _required(page_size), _required(count)
+        required(page_size), required(count)
         answer = self.functions.GetGuestPhysicalMemoryChunks(handle)
         needed = len(answer.chunks)
         if needed > (count[0] if chunks else 0):  # without an array whatever count says means nothing
@@ -206,47 +163,47 @@ class Calls:
         page_size[0], count[0] = answer.page_size, needed
 
     def GuestPhysicalAddressToRawSavedMemoryOffset(self, handle: int, address: int, offset: Pointer) -> None:
-        _required(offset)[0] = self.functions.GuestPhysicalAddressToRawSavedMemoryOffset(handle, address)
+        required(offset)[0] = self.functions.GuestPhysicalAddressToRawSavedMemoryOffset(handle, address)
 
     def GetGuestRawSavedMemorySize(self, handle: int, size: Pointer) -> None:
-        _required(size)[0] = self.functions.GetGuestRawSavedMemorySize(handle)
+        required(size)[0] = self.functions.GetGuestRawSavedMemorySize(handle)
 
     def SetMemoryBlockCacheLimit(self, handle: int, limit: int) -> None:
         self.functions.SetMemoryBlockCacheLimit(handle, limit)
 
     def GetMemoryBlockCacheLimit(self, handle: int, limit: Pointer) -> None:
-        _required(limit)[0] = self.functions.GetMemoryBlockCacheLimit(handle)
+        required(limit)[0] = self.functions.GetMemoryBlockCacheLimit(handle)
 
     def ApplyGuestMemoryFix(self, handle: int, vp_id: int, gva: int, buffer: Pointer, size: int) -> None:
-        _load_numpy()
+        load_numpy()
         self.functions.ApplyGuestMemoryFix(handle, vp_id, gva, bytes(self.view(buffer, size)))
 
     # Trust levels
 
     def GetGuestEnabledVirtualTrustLevels(self, handle: int, levels: Pointer) -> None:
-        _required(levels)[0] = self.functions.GetGuestEnabledVirtualTrustLevels(handle)
+        required(levels)[0] = self.functions.GetGuestEnabledVirtualTrustLevels(handle)
 
     def GetGuestOsInfo(self, handle: int, level: int, info: Pointer) -> None:
-        _required(info)
+        required(info)
         self.ffi.memmove(info, bytes(self.functions.GetGuestOsInfo(handle, level)), 8)
 
     def GetActiveVirtualTrustLevel(self, handle: int, vp_id: int, level: Pointer) -> None:
-        _required(level)[0] = self.functions.GetActiveVirtualTrustLevel(handle, vp_id)
+        required(level)[0] = self.functions.GetActiveVirtualTrustLevel(handle, vp_id)
 
     def GetEnabledVirtualTrustLevels(self, handle: int, vp_id: int, levels: Pointer) -> None:
-        _required(levels)[0] = self.functions.GetEnabledVirtualTrustLevels(handle, vp_id)
+        required(levels)[0] = self.functions.GetEnabledVirtualTrustLevels(handle, vp_id)
 
     def ForceActiveVirtualTrustLevel(self, handle: int, vp_id: int, level: int) -> None:
         self.functions.ForceActiveVirtualTrustLevel(handle, vp_id, level)
 
     def IsActiveVirtualTrustLevelEnabled(self, handle: int, vp_id: int, enabled: Pointer) -> None:
-        _required(enabled)[0] = self.functions.IsActiveVirtualTrustLevelEnabled(handle, vp_id)
+        required(enabled)[0] = self.functions.IsActiveVirtualTrustLevelEnabled(handle, vp_id)
 
     def IsNestedVirtualizationEnabled(self, handle: int, enabled: Pointer) -> None:
-        _required(enabled)[0] = self.functions.IsNestedVirtualizationEnabled(handle)
+        required(enabled)[0] = self.functions.IsNestedVirtualizationEnabled(handle)
 
     def GetNestedVirtualizationMode(self, handle: int, vp_id: int, enabled: Pointer) -> None:
-        _required(enabled)[0] = self.functions.GetNestedVirtualizationMode(handle, vp_id)
+        required(enabled)[0] = self.functions.GetNestedVirtualizationMode(handle, vp_id)
 
     def ForceNestedHostMode(self, handle: int, vp_id: int, host_mode: int, old_mode: Pointer) -> None:
         former = self.functions.ForceNestedHostMode(handle, vp_id, bool(host_mode))
@@ -278,38 +235,38 @@ class Calls:
     def ResolveSavedStateGlobalVariableAddress(
         self, handle: int, vp_id: int, name: Pointer, gva: Pointer, size: Pointer
     ) -> None:
-        _required(gva)
+        required(gva)
         self.functions.ResolveSavedStateGlobalVariableAddress(handle, vp_id, self.text(1, name))
 
     def ReadSavedStateGlobalVariable(self, handle: int, vp_id: int, name: Pointer, buffer: Pointer, size: int) -> None:
-        _required(buffer)
+        required(buffer)
         self.functions.ReadSavedStateGlobalVariable(handle, vp_id, self.text(1, name), size)
 
     def GetSavedStateSymbolTypeSize(self, handle: int, vp_id: int, name: Pointer, size: Pointer) -> None:
-        _required(size)
+        required(size)
         self.functions.GetSavedStateSymbolTypeSize(handle, vp_id, self.text(1, name))
 
     def FindSavedStateSymbolFieldInType(
         self, width: int, handle: int, vp_id: int, name: Pointer, field: Pointer, offset: Pointer, found: Pointer
     ) -> None:
-        _required(offset), _required(found)
+        required(offset), required(found)
         self.functions.FindSavedStateSymbolFieldInType(handle, vp_id, self.text(1, name), self.text(width, field))
 
     def GetSavedStateSymbolFieldInfo(self, width: int, handle: int, vp_id: int, name: Pointer, fields: Pointer) -> None:
-        _required(fields)
+        required(fields)
         self.functions.GetSavedStateSymbolFieldInfo(handle, vp_id, self.text(1, name))
 
     def CallStackUnwind(
         self, width: int, handle: int, vp_id: int, images: Pointer, count: int, frames: int, stack: Pointer
     ) -> None:
-        _required(stack)
+        required(stack)
         self.functions.CallStackUnwind(handle, vp_id, (), frames)
 
     def ScanMemoryForDosImages(
         self, handle: int, vp_id: int, start: int, end: int, context: Pointer,
         callback: Pointer, addresses: Pointer, count: int,
     ) -> None:  # fmt: skip
-        _required(callback)
+        required(callback)
         if count and not addresses:
             raise InvalidArgumentError(f"{count} standalone addresses at NULL")
         found = self.ffi.cast("found_image", callback)
@@ -319,52 +276,9 @@ class Calls:
             info = self.ffi.new("DOS_IMAGE_INFO *", (name, image.base, image.size, image.timestamp))
             return bool(found(context, info))
 
-        _load_numpy()
+        load_numpy()
         standalone = [addresses[number] for number in range(count)]
         self.functions.ScanMemoryForDosImages(handle, vp_id, start, end, tell, standalone)
-
-    # Pointers
-
-    def view(self, buffer: Pointer, size: int) -> memoryview:
-        """The caller's buffer, writable."""
-        return memoryview(self.ffi.buffer(_required(buffer), size))
-
-    def raw_text(self, width: int, pointer: Pointer) -> bytes:
-        """The units of a string up to its end. Raises InvalidArgumentError for NULL and for one without an end."""
-        units = self.ffi.cast(f"uint{8 * width}_t *", _required(pointer))
-        length = 0
-        while units[length]:
-            length += 1
-            if length == MAX_TEXT:
-                raise InvalidArgumentError("a string has no end")
-        return bytes(self.ffi.buffer(units, width * length))
-
-    def text(self, width: int, pointer: Pointer) -> str:
-        """A string of the caller. Raises InvalidArgumentError where its units are no text."""
-        try:
-            return self.raw_text(width, pointer).decode(
-                ENCODINGS[width], "surrogateescape" if width == 1 else "surrogatepass"
-            )
-        except UnicodeDecodeError as error:
-            raise InvalidArgumentError(f"a string is not {ENCODINGS[width]}: {error.reason}") from error
-
-    def path(self, width: int, pointer: Pointer) -> bytes:
-        """A path as the system has it. UTF-8 is passed on as it is, whether it is UTF-8 or not; see os.fsencode."""
-        if width == 1:
-            return self.raw_text(width, pointer)
-        try:
-            return os.fsencode(self.text(width, pointer))
-        except UnicodeEncodeError as error:
-            raise InvalidArgumentError(f"a path is no text: {error.reason}") from error
-
-    def allocated(self, width: int, text: str) -> Pointer:
-        """A string that the caller frees with LocalFree."""
-        data = text.encode(ENCODINGS[width], "surrogateescape" if width == 1 else "surrogatepass") + bytes(width)
-        memory = self.lib.malloc(len(data))
-        if not memory:
-            raise MemoryError
-        self.ffi.memmove(memory, data, len(data))
-        return memory
 
 
 class Calls2018(Calls):
@@ -377,18 +291,11 @@ class Calls2018(Calls):
         self.functions.GetRegisterValue(handle, vp_id, VirtualProcessorRegister.from_buffer(view))
 
     def GuestVirtualAddressToPhysicalAddress(self, handle: int, vp_id: int, gva: int, gpa: Pointer) -> None:  # type: ignore[override]
-        _load_numpy()
-        _required(gpa)[0] = self.functions.GuestVirtualAddressToPhysicalAddress(handle, vp_id, gva)
+        load_numpy()
+        required(gpa)[0] = self.functions.GuestVirtualAddressToPhysicalAddress(handle, vp_id, gva)
 
 
 class _TooSmallError(VmSavedStateError):
     """An array of the caller is too small (the code that clients rely on; API specification, 6.1)."""
 
     hresult = E_OUTOFMEMORY
-
-
-def _required(pointer: Pointer) -> Pointer:
-    """The pointer; NULL raises InvalidArgumentError."""
-    if not pointer:
-        raise InvalidArgumentError("an output or input that is needed is NULL")
-    return pointer

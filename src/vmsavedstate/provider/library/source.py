@@ -55,9 +55,9 @@ try:
     if vmsavedstate.__version__ != {version}:
         failure = "this process has vmsavedstate " + vmsavedstate.__version__ + ", the library is of " + {version}
     else:
-        import vmsavedstate.provider.library.calls
+        import vmsavedstate.provider.library.calls, vmsavedstate.provider.library.late_numpy
         if ours:
-            vmsavedstate.provider.library.calls.share_process()
+            vmsavedstate.provider.library.late_numpy.share_process()
 except BaseException as error:
     failure = type(error).__name__ + ": " + str(error)
 """
