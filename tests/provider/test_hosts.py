@@ -363,6 +363,29 @@ print(caught > 0, lost)
     assert told(sys.executable, "-c", script, library, state) == (0, "True 0\n", "")
 
 
+def test_an_interrupt_that_is_pending_reaches_a_python_host(library: Path, sample_guest: Path, tmp_path: Path) -> None:
+    """It is raised where the library's Python begins, before any of its statements."""
+    helper = tmp_path / "interrupt.so"
+    run(COMPILERS[0], "-shared", "-fPIC", CLIENTS / "interrupt.c", "-o", helper)
+    script = """
+import ctypes, sys
+provider, helper = ctypes.CDLL(sys.argv[1]), ctypes.CDLL(sys.argv[3])
+handle, count = ctypes.c_void_p(), ctypes.c_uint32()
+assert provider.LoadSavedStateFileU8(sys.argv[2].encode(), ctypes.byref(handle)) == 0
+caught = lost = 0
+for turn in range(50):
+    try:
+        helper.interrupted_call(provider.GetVpCount, handle, ctypes.byref(count))
+        for _ in range(2000):
+            pass
+        lost += 1
+    except KeyboardInterrupt:
+        caught += 1
+print(caught, lost)
+"""
+    assert told(sys.executable, "-c", script, library, sample_guest, helper) == (0, "50 0\n", "")
+
+
 @pytest.mark.parametrize("limit", [400_000, 250_000, 200_000])
 def test_little_memory_is_no_end_of_the_host(host: Path, library: Path, sample_guest: Path, limit: int) -> None:
     """numpy's linear algebra would start threads when it is loaded, and end the process where it cannot."""

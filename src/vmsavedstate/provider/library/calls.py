@@ -7,6 +7,7 @@ its runtime. Whatever happens, no exception leaves: the host is a C program.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 from ... import provider
@@ -31,8 +32,13 @@ def attach(ffi: Library, lib: Library, generation: int) -> None:
     for item in functions(generation):
         if item.returns == "HRESULT":
             answer = _guarded(item.name, getattr(calls, item.name))
-            ffi.def_extern(name=f"vmss_{item.name}", error=_signed(E_UNEXPECTED))(answer)
-    ffi.def_extern(name="vmss_attached", error=0)(lambda: DONE)
+            ffi.def_extern(name=f"vmss_{item.name}", error=_signed(E_UNEXPECTED), onerror=_escaped)(answer)
+    ffi.def_extern(name="vmss_attached", error=0, onerror=lambda *what: 0)(lambda: DONE)
+
+
+def _escaped(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> int:
+    """What was raised outside of an answer's ``try``: a Ctrl-C that was pending is raised where the answer begins."""
+    return INTERRUPTED if issubclass(kind, KeyboardInterrupt) else _signed(E_UNEXPECTED)
 
 
 def _guarded(name: str, call: Callable[..., None]) -> Callable[..., int]:

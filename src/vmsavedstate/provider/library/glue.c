@@ -38,7 +38,7 @@ static int may_be_written(int fd)
     if (fd < 0 || fstat(fd, &info) != 0)
         return 0;
     if (!S_ISREG(info.st_mode))
-        return S_ISCHR(info.st_mode) || S_ISFIFO(info.st_mode);
+        return S_ISFIFO(info.st_mode) || isatty(fd);
     return read(fd, begin, sizeof BEGIN - 1) == 0 || strcmp(begin, BEGIN) == 0;
 }
 
@@ -50,7 +50,7 @@ static HRESULT tell(HRESULT code, const char *message)
     if (where == NULL || *where == '\0')
         return code;
     int own = strcmp(where, "-") != 0;
-    int fd = own ? open(where, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666) : 2;
+    int fd = own ? open(where, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666) : 2;
     if (!own || may_be_written(fd)) {
         int size = snprintf(line, sizeof line, BEGIN "0x%08X: %.900s", (unsigned)code, message);
         for (int n = 0; n < size; n++)
@@ -65,8 +65,11 @@ static HRESULT tell(HRESULT code, const char *message)
 }
 
 /* Whether the Python whose functions this library was bound to is the one it was built for. In a process that runs another
- * version those functions are the other one's, and their structures are laid out otherwise. */
-static int is_built_for_this_python(void)
+ * version those functions are the other one's, and their structures are laid out otherwise. Asked while the library is
+ * loaded, by one thread: Python puts the text together when it is first wanted, and a second one could see a part of it. */
+static int is_built_for_this_python;
+
+__attribute__((constructor)) static void compare_pythons(void)
 {
     const char *version = Py_GetVersion();
     char wanted[16];
@@ -76,28 +79,33 @@ static int is_built_for_this_python(void)
 #else
     int free_threaded = 0;
 #endif
-    return strncmp(version, wanted, (size_t)size) == 0 && (strstr(version, "free-threading") != NULL) == free_threaded;
+    is_built_for_this_python =
+        strncmp(version, wanted, (size_t)size) == 0 && (strstr(version, "free-threading") != NULL) == free_threaded;
 }
 
 /* The libraries of both generations may be in one process, and start at once: what they hold while they do stands in a place
  * of Python itself, as cffi has one for the same purpose. It is an empty slot, and what is put there is as good as empty. */
 struct holder {
     PyBufferProcs none;
+    pid_t process; /* after a fork, nobody is left who would let go */
     atomic_int failed; /* Python could not be started, and nobody can say in which state it is; never taken back */
 };
 
 static struct holder holder;
 #define PLACE ((_Atomic(void *) *)(void *)&PyMemberDescr_Type.tp_as_buffer)
 
-/* 1 when this thread has the place for itself; 0 when a start of Python has failed before. */
+/* 1 when this thread has the place for itself; 0 when a start of Python has failed before, or was cut off by a fork. */
 static int hold_process(void)
 {
     struct timespec pause = {0, 500000};
     for (;;) {
         void *other = NULL;
-        if (atomic_compare_exchange_strong(PLACE, &other, &holder))
+        if (atomic_compare_exchange_strong(PLACE, &other, &holder)) {
+            holder.process = getpid();
             return 1;
-        if (atomic_load(&((struct holder *)other)->failed))
+        }
+        struct holder *now = other;
+        if (atomic_load(&now->failed) || (now->process != 0 && now->process != getpid()))
             return 0;
         nanosleep(&pause, NULL);
     }
@@ -198,6 +206,9 @@ static HRESULT start_alone(void)
     Dl_info self;
     HRESULT code = S_OK;
     int ours = !Py_IsInitialized();
+    /* Python holds on to the trampolines, the other library looks at what is held: this one stays when the host closes it. */
+    if (dladdr((void *)&outcome, &self) != 0)
+        dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
     if (ours) {
         sigaction(SIGINT, NULL, &interrupt);
         code = start_python();
@@ -210,16 +221,13 @@ static HRESULT start_alone(void)
         code = tell(E_FAIL, "the Python functions behind the library cannot be attached");
     if (code == S_OK && Py_AtExit(python_has_ended) != 0)
         code = tell(E_FAIL, "Python's end cannot be watched");
-    /* Python holds on to the trampolines: this library stays when the host closes it. */
-    if (code == S_OK && dladdr((void *)&outcome, &self) != 0)
-        dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
     return code;
 }
 
 /* The first call. Others wait for its end, without holding the interpreter. */
 static HRESULT start(void)
 {
-    if (!is_built_for_this_python())
+    if (!is_built_for_this_python)
         return tell(E_FAIL, "this process runs another version of Python than the library was built for; build it again "
                             "with `vmrs library` of that version");
     PyThreadState *held = Py_IsInitialized() && holds_interpreter() ? PyEval_SaveThread() : NULL;
@@ -232,7 +240,7 @@ static HRESULT start(void)
         }
         let_process_go();
     } else {
-        tell(E_FAIL, "Python could not be started by the library of the other generation");
+        tell(E_FAIL, "Python could not be started before, or this process was forked while it was");
     }
     if (held != NULL)
         PyEval_RestoreThread(held);
@@ -243,16 +251,14 @@ static HRESULT start(void)
 static HRESULT enter(void)
 {
     int known = atomic_load_explicit(&outcome, memory_order_acquire);
-    if (known == UNKNOWN)
-        known = start();
-    if (known != S_OK)
-        return (HRESULT)known;
-    if (!Py_IsInitialized())
-        return tell(E_FAIL, "Python has ended");
-    PyThreadState *thread = PyGILState_GetThisThreadState();
+    PyThreadState *thread = is_built_for_this_python && Py_IsInitialized() ? PyGILState_GetThisThreadState() : NULL;
     if (thread != NULL && PyThreadState_GetInterpreter(thread) != PyInterpreterState_Main())
         return tell(E_FAIL, "a sub-interpreter of Python calls; the library answers the main one only");
-    return S_OK;
+    if (known == UNKNOWN)
+        known = start();
+    if (known == S_OK && !Py_IsInitialized())
+        return tell(E_FAIL, "Python has ended");
+    return (HRESULT)known;
 }
 
 /* From Python's answer to the caller's code. */

@@ -31,10 +31,12 @@ def load_numpy() -> None:
     with _lock:
         if "numpy" not in sys.modules:
             given = os.environ.get(VARIABLE)
-            os.environ[VARIABLE] = given or "1"
+            os.environ[VARIABLE] = given or "1"  # an empty one is none
             try:
                 importlib.import_module("numpy")
             finally:
                 if given is None:
                     del os.environ[VARIABLE]
+                else:
+                    os.environ[VARIABLE] = given
         _wanted = False

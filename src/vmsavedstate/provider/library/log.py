@@ -27,7 +27,8 @@ def tell(code: int, message: str) -> None:
 
 
 def _append(target: str, line: bytes) -> None:
-    fd = os.open(target, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0)
+    fd = os.open(target, flags, 0o666)
     try:
         if _may_be_written(fd):
             os.write(fd, line)
@@ -39,5 +40,5 @@ def _may_be_written(fd: int) -> bool:
     """Never a file that is no such log, nor a disk: a name that was mistyped may be that of evidence."""
     mode = os.fstat(fd).st_mode
     if not stat.S_ISREG(mode):
-        return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+        return stat.S_ISFIFO(mode) or os.isatty(fd)
     return os.read(fd, len(BEGIN)) in (b"", BEGIN)
