@@ -9,6 +9,7 @@ import pytest
 from paging.test_forms import RAM, arm, tcr
 from support.tables import LEGACY, LONG, PAE, memory_of, placed, space_of, table
 from vmsavedstate import Access
+from vmsavedstate.paging.access import ALL
 
 W, U, NX = 2, 4, 1 << 63
 
@@ -98,3 +99,9 @@ def test_reserved_bits_are_told_and_not_judged() -> None:
     assert walk.gpa == 0x1E000234
     assert [step.reserved for step in walk.steps] == [0x80, 0, 1 << 13]
     assert walk.steps[2].flags == ("P", "RW", "US", "A", "D", "PS")
+
+
+def test_all_rights_are_six_bits() -> None:
+    """Without paging everything may be done; a number that numpy can hold, on every version of Python."""
+    assert ALL == 0b111111
+    assert str(Access(ALL)) == "rwx rwx"

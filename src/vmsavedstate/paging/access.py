@@ -41,7 +41,7 @@ def _text(bits: int) -> str:
     return "".join(letter if bits >> number & 1 else "-" for number, letter in enumerate("rwx"))
 
 
-ALL = int(~Access(0))
+ALL = sum(int(right) for right in Access)  # not ~Access(0), which is -1 before Python 3.11
 
 # Denials: what one entry can take away. Bit numbers in the index of a table of rights.
 READ_ONLY, NO_USER, NO_USER_EXECUTE, NO_KERNEL_EXECUTE, NOT_ACCESSED = 1, 2, 4, 8, 16
