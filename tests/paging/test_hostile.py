@@ -254,3 +254,20 @@ def test_memory_behind_a_mapping_that_is_not_saved() -> None:
     assert [tuple(gap) for gap in space.gaps(0x4000, 0x4000)] == [
         (0x4000, 0x5000, "unmapped"), (0x6000, 0x7000, "hole"), (0x7000, 0x8000, "unmapped"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("reason", ["missing", "damaged"])
+def test_the_error_of_a_lost_table_names_it(reason: str, strict: bool) -> None:
+    """Which table, for which addresses, and why: also where strict mode raises while the page is read."""
+    pages = placed({0x1000: table({0: 0x2007, 1: 0x3007}), 0x2000: table({0: 0x4007}), 0x3000: table({})})
+    memory = memory_of(pages, [(0, 0x10000)], lost={(0x3000, 0x4000): reason}, strict=strict)
+    space = space_of(memory, **LONG, cr3=0x1000)
+    with pytest.raises(GuestMemoryError) as caught:
+        list(space.mappings())
+    error = caught.value
+    assert error.message.startswith(
+        "the page table at 0x3000, for guest virtual addresses from 0x8000000000 on, cannot be read: "
+    )
+    assert f"its block is {reason}" in error.message
+    assert (error.start, error.end, error.reason) == (0x3000, 0x4000, reason)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,9 @@ class PageReader:
             sound[lost] = False
             readable = sound if inverse is None else sound[inverse]
             mask[slice(None) if rows is None else rows] = readable
-            self._refuse(wanted if rows is None else wanted[rows], readable)
+            if self._strict and not readable.all():
+                inside = slice(None) if rows is None else rows
+                self._refuse(wanted[inside][~readable], positions[inside][~readable])
         found = content if inverse is None else content[inverse]
         if rows is None:
             return found, mask
@@ -72,13 +74,14 @@ class PageReader:
             content[lost] = 0
         return lost
 
-    def _refuse(self, wanted: Numbers, readable: Mask) -> None:
-        """In strict mode raise for pages that are lost."""
-        bad = wanted[~readable]
-        if self._strict and len(bad):
-            start = int(bad.min()) * PAGE_SIZE
-            message = f"{len(bad)} of the pages cannot be read, the first at guest physical address {start:#x}"
-            raise GuestMemoryError(message, start=start, end=start + PAGE_SIZE, reason="damaged")
+    def _refuse(self, bad: Numbers, positions: Numbers) -> NoReturn:
+        """Raise for pages that are lost, with what is known of the first."""
+        first = int(bad.argmin())
+        start = int(bad[first]) * PAGE_SIZE
+        _, lost = self._backing.read(int(positions[first]) * PAGE_SIZE, PAGE_SIZE)
+        reason, why, file = (lost[0].reason, lost[0].message, lost[0].file) if lost else ("damaged", "", None)
+        message = f"{len(bad)} of the pages cannot be read, the first at guest physical address {start:#x}: {why}"
+        raise GuestMemoryError(message, start=start, end=start + PAGE_SIZE, reason=reason, file=file)
 
 
 def _distinct(positions: Numbers) -> tuple[Numbers, npt.NDArray[np.intp] | None]:

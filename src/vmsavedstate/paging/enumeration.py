@@ -238,7 +238,11 @@ class _Enumeration:
         numbers = tables.address >> np.uint64(PAGE_SHIFT)
         if count > 1:
             numbers = (numbers[:, None] + np.arange(count, dtype=np.uint64)).reshape(-1)
-        pages, there = self._memory.pages(numbers)
+        try:
+            pages, there = self._memory.pages(numbers)
+        except GuestMemoryError as error:  # in strict mode
+            row = int(np.flatnonzero(numbers == np.uint64(error.start >> PAGE_SHIFT))[0]) // count
+            raise _lost_table(int(tables.address[row]), int(tables.start[row]), error) from error
         if not there.all():
             for row in np.flatnonzero(~there.reshape(len(tables), count).all(axis=1)).tolist():
                 own = slice(row * count, (row + 1) * count)
@@ -259,11 +263,10 @@ class _Enumeration:
         if self._lost is not None:
             self._lost(LostTable(gva, span, table, reason))
         elif lost:
-            start = lost[0] << PAGE_SHIFT
-            raise GuestMemoryError(
-                f"the page table at {table:#x}, for guest virtual addresses from {gva:#x} on, cannot be read",
-                start=start, end=start + 4096, reason=reason,
-            )  # fmt: skip
+            try:
+                self._memory.read(lost[0] << PAGE_SHIFT, 4096)
+            except GuestMemoryError as error:
+                raise _lost_table(table, gva, error) from error
 
     def _count(self, tables: _Tables) -> None:
         self._visits += len(tables)
@@ -275,6 +278,16 @@ class _Enumeration:
                 f"{len(self._distinct):,} are different, so they point into each other",
                 remedy="ask for a smaller range of addresses",
             )
+
+
+def _lost_table(table: int, gva: int, error: GuestMemoryError) -> GuestMemoryError:
+    """The error of a page of a table, told for the table."""
+    told = GuestMemoryError(
+        f"the page table at {table:#x}, for guest virtual addresses from {gva:#x} on, cannot be read: {error.message}",
+        start=error.start, end=error.end, reason=error.reason, file=error.file,
+    )  # fmt: skip
+    told.remedy = "with `lost`, and without strict mode, such tables are told of and the rest is listed"
+    return told
 
 
 def find_physical(runs: Iterator[Runs], gpa: int) -> Iterator[int]:
