@@ -28,7 +28,24 @@ _HAS_PREAD = hasattr(os, "pread")
 _HAS_PREADV = hasattr(os, "preadv")
 
 
-class Source:
+class _Descriptor:
+    """A descriptor that is closed once, by its owner or when he has forgotten it."""
+
+    _fd = -1
+
+    def close(self) -> None:
+        """Close the file; harmless when it is closed already."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        """Close what the owner forgot, so that a dropped object holds no evidence open."""
+        if self._fd >= 0:
+            self.close()
+
+
+class Source(_Descriptor):
     """An open file of evidence.
 
     Attributes:
@@ -43,17 +60,6 @@ class Source:
         self._direct = _HAS_PREAD
         self._fd = _open_read_only(path, self.path)
         self.file_size = self.size = os.lseek(self._fd, 0, os.SEEK_END)
-
-    def close(self) -> None:
-        """Close the file; harmless when it is closed already."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        """Close what the owner forgot, so that a dropped state holds no evidence open."""
-        if getattr(self, "_fd", -1) >= 0:
-            self.close()
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -172,7 +178,7 @@ class Source:
         return SourceError(f"cannot read: {reason}", file=self.path, offset=offset, remedy="check the medium")
 
 
-class SharedLock:
+class SharedLock(_Descriptor):
     """An advisory lock on a file, shared with other readers, until :meth:`close`; keeps the replay log from being applied.
 
     Nothing where the platform or the file system has no such locks (Windows, some network file systems, read-only media
@@ -187,17 +193,6 @@ class SharedLock:
         except BaseException:
             self.close()
             raise
-
-    def close(self) -> None:
-        """Give the lock back; harmless when that is done."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        """Give back what the owner forgot."""
-        if getattr(self, "_fd", -1) >= 0:
-            self.close()
 
 
 def take_lock(fd: int, shown: str, *, exclusive: bool) -> None:
