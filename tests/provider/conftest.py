@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from provider.doors import CDoor, Door, PythonDoor
+from support.library import built
 from vmsavedstate.errors import LibraryBuildError
-from vmsavedstate.provider.library.build import build, library_file
-
-REQUIRED = (
-    "VMSAVEDSTATE_REQUIRE_LIBRARY"  # set where everything is installed: a library that cannot be built is an error
-)
+from vmsavedstate.provider.library.build import library_file
 
 
 @pytest.fixture(scope="session")
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the library, its headers and examples are."""
-    folder = tmp_path_factory.mktemp("library")
-    try:
-        build(folder)
-    except LibraryBuildError as error:
-        if os.environ.get(REQUIRED):
-            raise
-        pytest.skip(f"the C library cannot be built here: {error}")
-    return folder
+    made = built(tmp_path_factory.mktemp("library"))
+    if isinstance(made, LibraryBuildError):
+        pytest.skip(f"the C library cannot be built here: {made}")
+    return made
 
 
 @pytest.fixture(params=["python-2018", "python-2021", "c-2018", "c-2021"])
