@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import vmsavedstate
@@ -91,7 +92,11 @@ def run() -> Iterator[Result]:
     for name, what in (("count", "GetVpCount"), ("eight", "a read of 8 bytes")):
         text = f"C library: {what} ({best[name] * 1e6:.1f} us), times the Python function"
         yield Result(text, best[name] / python[name], "x", 8, at_least=False)
-    command = [sys.executable, "-I", "-c", "import vmsavedstate.provider.library.calls, vmsavedstate.state"]
-    (bare,) = in_turns(ROUNDS, lambda: subprocess.run(command, check=True))
-    text = f"C library: the first call ({best['start'] * 1e3:.0f} ms), times a bare Python that imports the same"
-    yield Result(text, best["start"] / bare, "x", 1.5, at_least=False)
+    for name, what, modules in (
+        ("start", "the first call", "vmsavedstate.provider.library.calls, vmsavedstate.state"),
+        ("translation", "the first translation", "numpy"),
+    ):
+        command = [sys.executable, "-I", "-c", f"import {modules}"]
+        (bare,) = in_turns(ROUNDS, partial(subprocess.run, command, check=True))
+        text = f"C library: {what} ({best[name] * 1e3:.0f} ms), times a bare Python that imports as much"
+        yield Result(text, best[name] / bare, "x", 1.5, at_least=False)

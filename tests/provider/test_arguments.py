@@ -168,6 +168,17 @@ def test_sizes_near_the_edge(libraries: dict[int, CDoor], sample_guest: Path) ->
     door.call("ReleaseSavedStateFiles", handle.value or 0)
 
 
+def test_a_fix_is_not_read_before_it_has_a_place(libraries: dict[int, CDoor], sample_guest: Path) -> None:
+    """A handle that is none, or an address that is not mapped, is told before the caller's buffer is touched."""
+    door = libraries[2021]
+    handle = c.c_void_p(door.load(sample_guest))
+    room = c.create_string_buffer(16)  # 4 GiB from here on cannot be read
+    huge = c.c_uint32(0xFFFFFFFF)
+    assert door.ask("ApplyGuestMemoryFix", c.c_void_p(5), 0, c.c_uint64(0), room, huge) == E_INVALIDARG
+    assert door.ask("ApplyGuestMemoryFix", handle, 0, c.c_uint64(0x402000), room, huge) == 0xC0370505
+    door.call("ReleaseSavedStateFiles", handle.value or 0)
+
+
 def test_strings_that_are_returned(
     libraries: dict[int, CDoor], sample_guest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,8 @@ from vmsavedstate import SavedStateWriter, SegmentRegister, TableRegister, codec
 from vmsavedstate.datatypes import RegisterId, RegisterIdX64, RegisterIdX86, VirtualProcessorRegisterValue
 from vmsavedstate.errors import InvalidArgumentError
 from vmsavedstate.formats.hyperv.ram_blocks import RamBlocks
+from vmsavedstate.patches import Patch
+from vmsavedstate.provider import instance as instance_module
 from vmsavedstate.provider.instance import HANDLES
 from vmsavedstate.snapshot import RegisterValue
 
@@ -360,6 +362,22 @@ def test_many_fixes_stay_few(door: Door, guest: int) -> None:
         door.fix(guest, 0, KERNEL + number % 3, bytes([number % 256]) * 2)
     assert len(list(HANDLES.get(guest)._fixes)) <= 4
     assert door.read(guest, 0x100700, 4) == bytes([297 % 256, 298 % 256, 299 % 256, 299 % 256])
+
+
+def test_a_long_fix_is_copied_once(guest: int, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many pages it has, in one run of memory or in many: no byte is taken twice on the way."""
+    taken: list[int] = []
+
+    def counted(offset: int, data: bytes) -> Patch:
+        taken.append(len(data))
+        return Patch(offset, data)
+
+    monkeypatch.setattr(instance_module, "Patch", counted)
+    door.call("ForcePagingMode", guest, 0, 1)
+    data = bytes(range(251)) * 17000  # 4 MiB, a thousand pages in a row
+    door.fix(guest, 0, 0x100003, data)
+    assert taken == [len(data)]
+    assert door.read(guest, 0x100003, len(data)) == data
 
 
 def test_missing_files_and_files_that_are_none(door: Door, tmp_path: Path, sample_guest: Path) -> None:

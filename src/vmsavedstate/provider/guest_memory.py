@@ -88,16 +88,16 @@ def GuestVirtualAddressToPhysicalAddress(handle: int, vp_id: int, virtual_addres
             raise
 
 
-def ApplyGuestMemoryFix(handle: int, vp_id: int, virtual_address: int, data: bytes) -> None:
-    """Lay bytes over guest memory for this handle: virtual and physical reads show them, raw ones do not. No file changes.
+def ApplyGuestMemoryFix(handle: int, vp_id: int, virtual_address: int, data: bytes | memoryview) -> None:
+    """Lay a copy of ``data`` over guest memory for this handle: virtual and physical reads show it, raw ones do not.
 
-    All or nothing; translated as it is mapped now. Raises PageNotMapped, GuestMemoryError for what is not saved,
-    InvalidArgumentError for nothing or what leaves the address space.
+    No file changes. All or nothing; translated as it is mapped now. Raises PageNotMapped, GuestMemoryError for what is
+    not saved, InvalidArgumentError for nothing or what leaves the address space.
     """
     with HANDLES.get(handle) as instance:
         if not data or virtual_address + len(data) > MAX_ADDRESS:
             raise InvalidArgumentError(f"a fix of {len(data):#x} bytes at {virtual_address:#x}")
-        instance.fix(vp_id, virtual_address, bytes(data))
+        instance.fix(vp_id, virtual_address, data)
 
 
 def SetMemoryBlockCacheLimit(handle: int, limit: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -48,7 +48,7 @@ def ScanMemoryForDosImages(
     start: int,
     end: int,
     found: Callable[[DosImage], object],
-    standalone_addresses: Sequence[int] = (),
+    standalone_addresses: Iterable[int] = (),
 ) -> None:
     """Look for executable images in virtual memory from ``start`` **down** to ``end``, at the beginning of every page.
 

@@ -140,22 +140,23 @@ class Instance:
             self._processors[vp_id] = view
             self._spaces.pop(vp_id, None)
 
-    def fix(self, vp_id: int, gva: int, data: bytes) -> None:
-        """Lay bytes over guest memory, page by page as it is mapped now; all of them or none.
+    def fix(self, vp_id: int, gva: int, data: bytes | memoryview) -> None:
+        """Lay bytes over guest memory, page by page as it is mapped now; all of them or none. They are copied.
 
         Raises PageNotMapped, GuestMemoryError, InvalidArgumentError, RegisterNotAvailableError.
         """
         space = self.space(vp_id)
-        pieces: list[Patch] = []
-        first, done, size = 0, 0, 0
-        while done < len(data):
-            at = gva + done
-            gpa, piece = space.translate(at), min(len(data) - done, 4096 - at % 4096)
-            if not pieces or gpa != pieces[-1].offset + size:  # what is in one piece in memory stays so
-                first, size = done, 0
-                pieces.append(Patch(gpa, b""))
-            done, size = done + piece, size + piece
-            pieces[-1] = Patch(pieces[-1].offset, data[first:done])
+        firsts: list[int] = []  # where in the data the pieces begin that are in one piece in memory, too
+        places: list[int] = []  # and at which guest physical addresses
+        done = 0
+        while done < len(data):  # nothing is read before all of it has a place
+            gpa = space.translate(gva + done)
+            if not firsts or gpa - places[-1] != done - firsts[-1]:
+                firsts.append(done)
+                places.append(gpa)
+            done += 4096 - (gva + done) % 4096
+        ends = [*firsts[1:], len(data)]
+        pieces = [Patch(place, bytes(data[first:end])) for place, first, end in zip(places, firsts, ends, strict=True)]
         with self._lock:
             fixes = PatchSet([*self._fixes, *pieces])
             self.memory = self.raw_memory.overlaid(fixes)

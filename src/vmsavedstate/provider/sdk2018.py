@@ -81,7 +81,7 @@ def GuestVirtualAddressToPhysicalAddress(handle: int, vp_id: int, virtual_addres
         return guest_memory.GuestVirtualAddressToPhysicalAddress(handle, vp_id, virtual_address)
 
 
-def ApplyGuestMemoryFix(handle: int, vp_id: int, virtual_address: int, data: bytes) -> None:
+def ApplyGuestMemoryFix(handle: int, vp_id: int, virtual_address: int, data: bytes | memoryview) -> None:
     """As in the later generation, with the codes of this one."""
     with _codes_by_level():
         guest_memory.ApplyGuestMemoryFix(handle, vp_id, virtual_address, data)

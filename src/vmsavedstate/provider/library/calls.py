@@ -81,9 +81,7 @@ class Calls(Pointers):
         found = self.functions.LocateSavedStateFiles(
             self.text(width, vm), self.text(width, snapshot) if snapshot else None
         )
-        strings: list[Pointer] = []
-        for text in found:
-            strings.append(self.allocated(width, text))
+        strings = [self.allocated(width, text) for text in found]
         for path, string in zip(paths, strings, strict=True):
             path[0] = string
 
@@ -182,7 +180,7 @@ class Calls(Pointers):
 
     def ApplyGuestMemoryFix(self, handle: int, vp_id: int, gva: int, buffer: Pointer, size: int) -> None:
         load_numpy()
-        self.functions.ApplyGuestMemoryFix(handle, vp_id, gva, bytes(self.view(buffer, size)))
+        self.functions.ApplyGuestMemoryFix(handle, vp_id, gva, self.view(buffer, size))
 
     # Trust levels
 
@@ -283,7 +281,7 @@ class Calls(Pointers):
             return bool(found(context, info))
 
         load_numpy()
-        standalone = [addresses[number] for number in range(count)]
+        standalone = (addresses[number] for number in range(count))
         self.functions.ScanMemoryForDosImages(handle, vp_id, start, end, tell, standalone)
 
 

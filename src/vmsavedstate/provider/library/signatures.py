@@ -52,9 +52,8 @@ def _function(since: str, text: str, *generations: int, returns: str = "HRESULT"
     parameters = []
     for part in rest.rstrip(")").split(","):
         kind, _, label = part.strip().rpartition(" ")
-        stars = len(label) - len(label.lstrip("*"))
-        kind = {"H": HANDLE, "H *": f"{HANDLE} *"}.get(kind + " *" * (stars > 0), kind + " *" * (stars > 0))
-        parameters.append((kind, label.lstrip("*")))
+        pointer = " *" if label.startswith("*") else ""
+        parameters.append(((HANDLE if kind == "H" else kind) + pointer, label.lstrip("*")))
     return Function(name, since, tuple(parameters), generations or GENERATIONS, returns)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import sys
 import sysconfig
@@ -38,6 +37,10 @@ void *malloc(size_t size);
 typedef struct { const char *PdbName; uint64_t ImageBaseAddress; uint32_t ImageSize; uint32_t Timestamp; } DOS_IMAGE_INFO;
 typedef int32_t (*found_image)(void *context, DOS_IMAGE_INFO *image);
 """
+# cffi shows Python one set of types for both generations.
+_OLD_IMAGE_TYPES = (
+    "typedef struct { LPCSTR PdbName; UINT64 ImageBaseAddress; DWORD ImageSize; UINT32 Timestamp; } DOS_IMAGE_INFO;\n"
+)
 _TYPEDEF = "typedef BOOL (*found_image)(void *, DOS_IMAGE_INFO *);\n"
 
 # Runs in the host's Python before anything is attached, and leaves what is wrong in `failure`. The host may be a Python
@@ -113,19 +116,13 @@ def _preamble(generation: int) -> str:
         "VMSS_BOOTSTRAP": _c_string(bootstrap),
         "VMSAVEDSTATE_SDK": "22000" if generation == 2021 else "19041",
     }
-    parts = [*(f"#define {name} {value}\n" for name, value in defines.items())]
+    parts = [f"#define {name} {value}\n" for name, value in defines.items()]
     parts += [(HERE / "glue.c").read_text(), _TYPEDEF if generation == 2021 else _OLD_IMAGE_TYPES + _TYPEDEF]
     for item in functions(generation):
         if item.returns == "HRESULT":
             parts.append(f"extern {_trampoline(item)};\n")
         parts += [_wrapper(item, "", 2), *([_wrapper(item, "W32", 4), _wrapper(item, "U8", 1)] if item.wide else [])]
     return "".join(parts)
-
-
-# cffi shows Python one set of types for both generations.
-_OLD_IMAGE_TYPES = (
-    "typedef struct { LPCSTR PdbName; UINT64 ImageBaseAddress; DWORD ImageSize; UINT32 Timestamp; } DOS_IMAGE_INFO;\n"
-)
 
 
 def _trampoline(item: Function) -> str:
@@ -166,10 +163,6 @@ def _presets(item: Function) -> list[tuple[str, str]]:
 
 
 def _c_string(text: str) -> str:
-    """A C string literal; JSON's escapes are C's for what stands here, but for non-ASCII, which goes as bytes."""
-    quoted = json.dumps(text, ensure_ascii=False)
-    return "".join(letter if letter.isascii() else _octal(os.fsencode(letter)) for letter in quoted)
-
-
-def _octal(data: bytes) -> str:
-    return "".join(f"\\{byte:03o}" for byte in data)
+    """A C string literal of the bytes that the system takes for ``text``; what C might read otherwise as octal escapes."""
+    plain = set(range(0x20, 0x7F)) - set(b'"\\?')  # ? begins trigraphs
+    return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in os.fsencode(text)) + '"'
