@@ -273,7 +273,7 @@ class CDoor(Door):
         return page_size.value, [(item.GuestPhysicalStartPageIndex, item.PageCount) for item in chunks[:needed]]
 
     def _read(self, name: str, handle: int, place: int, size: int) -> bytes:
-        room = (c.c_ubyte * (size + 16))(*[CANARY] * 0)
+        room = (c.c_ubyte * (size + 16))()
         c.memset(room, CANARY, size + 16)
         got = c.c_uint32(0x5A)
         code = self.ask(name, c.c_void_p(handle), c.c_uint64(place), room, c.c_uint32(size), c.byref(got))
