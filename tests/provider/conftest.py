@@ -9,8 +9,16 @@ import pytest
 
 from provider.doors import CDoor, Door, PythonDoor
 from support.library import built
+from support.samples import Samples
 from vmsavedstate.errors import LibraryBuildError
 from vmsavedstate.provider.library.build import library_file
+
+STATES = [
+    pytest.param(["sample"], id="sample"),
+    pytest.param(["no-os-252mib.vmrs"], id="real-vmrs", marks=pytest.mark.real),
+    pytest.param(["no-os-252mib.bin", "no-os-252mib.vsv"], id="real-pair", marks=pytest.mark.real),
+    pytest.param(["guest-uboot64.vmrs"], id="real-guest", marks=pytest.mark.real),
+]
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +62,9 @@ def guest(door: Door, sample_guest: Path) -> Iterator[int]:
     handle = door.load(sample_guest)
     yield handle
     door.call("ReleaseSavedStateFiles", handle)
+
+
+@pytest.fixture(params=STATES)
+def paths(request: pytest.FixtureRequest, sample_guest: Path, samples: Samples) -> list[Path]:
+    """The files of each state that client programs read."""
+    return [sample_guest if name == "sample" else samples(name) for name in request.param]

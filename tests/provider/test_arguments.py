@@ -231,6 +231,22 @@ def test_the_log_tells_why(
     )
 
 
+def test_asking_how_many_chunks_there_are_is_no_failure_to_tell(
+    libraries: dict[int, CDoor], sample_guest: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Every client asks with NULL first; an array that is too small is worth a line."""
+    door, size, count, chunk = libraries[2021], c.c_uint64(), c.c_uint64(9), (c.c_uint64 * 2)()
+    handle = c.c_void_p(door.load(sample_guest))
+    monkeypatch.setenv("VMSAVEDSTATE_LOG", "-")
+    assert door.ask("GetGuestPhysicalMemoryChunks", handle, c.byref(size), None, c.byref(count)) == 0x8007000E
+    assert (count.value, capfd.readouterr().err) == (2, "")
+    count.value = 1
+    assert door.ask("GetGuestPhysicalMemoryChunks", handle, c.byref(size), chunk, c.byref(count)) == 0x8007000E
+    assert (count.value, list(chunk)) == (2, [0, 0])
+    assert "0x8007000E: GetGuestPhysicalMemoryChunks: an array for 1 is too small for 2 chunks" in capfd.readouterr().err
+    door.call("ReleaseSavedStateFiles", handle.value or 0)
+
+
 def test_nothing_leaves_but_a_code(
     libraries: dict[int, CDoor], sample_guest: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

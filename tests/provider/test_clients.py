@@ -23,18 +23,6 @@ GENERAL = "Rax Rcx Rdx Rbx Rsp Rbp Rsi Rdi R8 R9 R10 R11 R12 R13 R14 R15 Rip RFl
 CONTROL = "Cr0 Cr2 Cr3 Cr4 Cr8 Efer Dr0 Dr1 Dr2 Dr3 Dr6 Dr7"
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
-STATES = [
-    pytest.param(["sample"], id="sample"),
-    pytest.param(["no-os-252mib.vmrs"], id="real-vmrs", marks=pytest.mark.real),
-    pytest.param(["no-os-252mib.bin", "no-os-252mib.vsv"], id="real-pair", marks=pytest.mark.real),
-    pytest.param(["guest-uboot64.vmrs"], id="real-guest", marks=pytest.mark.real),
-]
-
-
-@pytest.fixture(params=STATES)
-def paths(request: pytest.FixtureRequest, sample_guest: Path, samples: Samples) -> list[Path]:
-    return [sample_guest if name == "sample" else samples(name) for name in request.param]
-
 
 @pytest.fixture(scope="session")
 def program(prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:

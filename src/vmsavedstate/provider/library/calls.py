@@ -45,6 +45,8 @@ def _guarded(name: str, call: Callable[..., None]) -> Callable[..., int]:
     def answer(*arguments: object) -> int:
         try:
             call(*arguments)
+        except _TooSmallError as error:
+            return _told(name, error.hresult, error) if str(error) else _signed(error.hresult)
         except VmSavedStateError as error:
             return _told(name, error.hresult, error)
         except MemoryError as error:
@@ -159,9 +161,10 @@ class Calls(Pointers):
         required(page_size), required(count)
         answer = self.functions.GetGuestPhysicalMemoryChunks(handle)
         needed = len(answer.chunks)
-        if needed > (count[0] if chunks else 0):  # without an array whatever count says means nothing
+        room = count[0] if chunks else 0  # without an array whatever count says means nothing
+        if needed > room:
             count[0] = needed
-            raise _TooSmallError(f"{needed} chunks do not fit")
+            raise _TooSmallError(f"an array for {room} is too small for {needed} chunks" if chunks else "")
         for number, chunk in enumerate(answer.chunks):
             chunks[2 * number], chunks[2 * number + 1] = chunk.GuestPhysicalStartPageIndex, chunk.PageCount
         page_size[0], count[0] = answer.page_size, needed
@@ -300,6 +303,9 @@ class Calls2018(Calls):
 
 
 class _TooSmallError(VmSavedStateError):
-    """An array of the caller is too small (the code that clients rely on; API specification, 6.1)."""
+    """An array of the caller is too small (the code that clients rely on; API specification, 6.1).
+
+    Without a message there was none: the caller asks for the size it needs, which is nothing to tell.
+    """
 
     hresult = E_OUTOFMEMORY
