@@ -46,7 +46,7 @@ int main(int argc, char **argv)
 
     must(ForcePagingMode(handle, 0, Paging_NonPaged), "mode");
     start = now();
-    must(GuestVirtualAddressToPhysicalAddress(handle, 0, 0x1000, &eight, NULL), "translate"); /* loads numpy */
+    must(GuestVirtualAddressToPhysicalAddress(handle, 0, 0x1000, &eight, NULL), "translate");
     printf("translation %.9f\n", now() - start);
     start = now();
     for (int n = 0; n < CALLS; n++)

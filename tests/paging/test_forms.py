@@ -11,6 +11,7 @@ import pytest
 
 from support.tables import LEGACY, LONG, PAE, memory_of, placed, space_of, table
 from vmsavedstate import AddressSpace, PageNotMapped
+from vmsavedstate.paging import sparing
 
 RAM = [(0, 0x100000)]
 TOP = 1 << 64
@@ -125,17 +126,24 @@ CASES = [
 
 
 def answers(space: AddressSpace, addresses: list[int]) -> list[int | None]:
-    """What translate_many says; translate and walk must say the same."""
+    """What translate_many says; translate, with numpy and without, and walk must say the same."""
     found, there = space.translate_many(np.array(addresses, dtype=np.uint64))
     at_once = [gpa if known else None for gpa, known in zip(found.tolist(), there.tolist(), strict=True)]
-    single: list[int | None] = []
-    for gva in addresses:
-        try:
-            single.append(space.translate(gva))
-        except PageNotMapped:
-            single.append(None)
-    assert at_once == single == [space.walk(gva).gpa for gva in addresses]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparing, "without_numpy", lambda: True)
+        space._views.clear()  # so that each is looked up
+        without_numpy = [translated(space, gva) for gva in addresses]
+    single = [translated(space, gva) for gva in addresses]
+    assert at_once == single == without_numpy == [space.walk(gva).gpa for gva in addresses]
     return single
+
+
+def translated(space: AddressSpace, gva: int) -> int | None:
+    """The physical address, None where there is none."""
+    try:
+        return space.translate(gva)
+    except PageNotMapped:
+        return None
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -243,7 +243,9 @@ def test_asking_how_many_chunks_there_are_is_no_failure_to_tell(
     count.value = 1
     assert door.ask("GetGuestPhysicalMemoryChunks", handle, c.byref(size), chunk, c.byref(count)) == 0x8007000E
     assert (count.value, list(chunk)) == (2, [0, 0])
-    assert "0x8007000E: GetGuestPhysicalMemoryChunks: an array for 1 is too small for 2 chunks" in capfd.readouterr().err
+    assert (
+        "0x8007000E: GetGuestPhysicalMemoryChunks: an array for 1 is too small for 2 chunks" in capfd.readouterr().err
+    )
     door.call("ReleaseSavedStateFiles", handle.value or 0)
 
 

@@ -21,6 +21,7 @@ from ..memory import (
     merged_gaps,
     search,
 )
+from . import sparing
 from .selection import TOP, Layout
 from .walk import Walk, walk
 
@@ -217,7 +218,12 @@ class AddressSpace:
         return Tiles(self._memory, self._layout, self._views)
 
     def _page(self, gva: int) -> int:
-        page: int = self._tiles.tile(check_address(gva))[gva >> 12 & 511]
+        """The guest physical address of the page plus 1, 0 where it is not mapped; as tiles have it."""
+        gva = check_address(gva)
+        if sparing.without_numpy():
+            gpa = walk(self._memory, self._layout, gva).gpa
+            return 0 if gpa is None else gpa - gpa % PAGE + 1
+        page: int = self._tiles.tile(gva)[gva >> 12 & 511]
         return page
 
     def _not_mapped(self, gva: int) -> PageNotMapped:

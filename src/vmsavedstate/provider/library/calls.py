@@ -16,7 +16,6 @@ from ...errors import E_OUTOFMEMORY, InvalidArgumentError, PageNotMapped, VmSave
 from .. import sdk2018
 from ..guest_memory import read_physical, read_raw
 from ..images import DosImage
-from .late_numpy import load_numpy
 from .log import tell
 from .pointers import Library, Pointer, Pointers, required
 from .signatures import functions
@@ -147,7 +146,6 @@ class Calls(Pointers):
         self, handle: int, vp_id: int, gva: int, gpa: Pointer, unmapped: Pointer
     ) -> None:
         required(gpa)
-        load_numpy()
         try:
             gpa[0] = self.functions.GuestVirtualAddressToPhysicalAddress(handle, vp_id, gva)
         except PageNotMapped as error:
@@ -182,7 +180,6 @@ class Calls(Pointers):
         required(limit)[0] = self.functions.GetMemoryBlockCacheLimit(handle)
 
     def ApplyGuestMemoryFix(self, handle: int, vp_id: int, gva: int, buffer: Pointer, size: int) -> None:
-        load_numpy()
         self.functions.ApplyGuestMemoryFix(handle, vp_id, gva, self.view(buffer, size))
 
     # Trust levels
@@ -283,7 +280,6 @@ class Calls(Pointers):
             info = self.ffi.new("DOS_IMAGE_INFO *", (name, image.base, image.size, image.timestamp))
             return bool(found(context, info))
 
-        load_numpy()
         standalone = (addresses[number] for number in range(count))
         self.functions.ScanMemoryForDosImages(handle, vp_id, start, end, tell, standalone)
 
@@ -298,7 +294,6 @@ class Calls2018(Calls):
         self.functions.GetRegisterValue(handle, vp_id, VirtualProcessorRegister.from_buffer(view))
 
     def GuestVirtualAddressToPhysicalAddress(self, handle: int, vp_id: int, gva: int, gpa: Pointer) -> None:  # type: ignore[override]
-        load_numpy()
         required(gpa)[0] = self.functions.GuestVirtualAddressToPhysicalAddress(handle, vp_id, gva)
 
 
