@@ -193,3 +193,21 @@ def test_guest_os_info_bits(part: str, name: str, value: int, whole: int) -> Non
     info = datatypes.GuestOsInfo()
     setattr(getattr(info, part), name, value)
     assert info.AsUINT64 == whole
+
+
+def test_structures_show_themselves() -> None:
+    value = datatypes.VirtualProcessorRegisterValue()
+    value.Reg128.High64, value.Reg128.Low64 = 1, 2
+    assert repr(value) == "VirtualProcessorRegisterValue(0x10000000000000002)"
+    assert repr(value.X64.Segment) == "Segment(Base=0x2, Limit=0x1, Selector=0x0, Attributes=0x0)"
+    assert "LastFpRip=0x1" in repr(value.X64.FpControlStatus)
+    assert (
+        repr(datatypes.GpaMemoryChunk(0x100, 0xF00))
+        == "GpaMemoryChunk(GuestPhysicalStartPageIndex=0x100, PageCount=0xf00)"
+    )
+    assert "RegisterId=0x38" in repr(datatypes.VirtualProcessorRegister(Architecture=2, RegisterId=56))
+    assert repr(datatypes.GuestOsInfo(0x8100_0000_0000_0000)).startswith("GuestOsInfo(0x8100000000000000, OpenSource(")
+    assert "ClosedSource(BuildNumber=0x6" in repr(datatypes.GuestOsInfo(6))
+    assert repr(datatypes.ModuleInfo(b"ntoskrnl.exe")).startswith(
+        "ModuleInfo(ProcessImageName=b'ntoskrnl.exe', Image=Dos"
+    )

@@ -224,6 +224,8 @@ def take_lock(fd: int, shown: str, *, exclusive: bool) -> None:
 
 
 def _open_read_only(path: PathArgument, shown: str) -> int:
+    if not shown:
+        raise SourceError("the path is empty", remedy="name a file", hresult=ERROR_FILE_NOT_FOUND)
     try:
         mode = os.stat(path).st_mode  # before opening: opening a FIFO would wait for a writer for ever
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):

@@ -30,6 +30,12 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.fixture
+def libraries(prefix: Path) -> dict[int, CDoor]:
+    """The C libraries by generation."""
+    return {generation: CDoor(generation, prefix / "lib" / library_file(generation)) for generation in (2018, 2021)}
+
+
 @pytest.fixture(params=["python-2018", "python-2021", "c-2018", "c-2021"])
 def door(request: pytest.FixtureRequest) -> Door:
     """Each way to call each generation."""

@@ -14,7 +14,7 @@ import pytest
 import vmsavedstate
 from provider.doors import SYMBOL_ARGUMENTS, Door, Failure
 from support import partition as p
-from support.states import legacy_pair, numbered_pages, write_state
+from support.states import damaged_state, legacy_pair, numbered_pages, write_state
 from vmsavedstate import SavedStateWriter, SegmentRegister, TableRegister, codec, provider
 from vmsavedstate.datatypes import RegisterId, RegisterIdX64, RegisterIdX86, VirtualProcessorRegisterValue
 from vmsavedstate.errors import InvalidArgumentError
@@ -436,12 +436,6 @@ def test_registers_that_are_not_saved(door: Door, tmp_path: Path) -> None:
     with fails(INVALID_VP_STATE if door.generation == 2021 else E_FAIL):  # in 2018 the code means PDPTE_NOT_PRESENT
         door.translate(handle, 0, 0)
     door.call("ReleaseSavedStateFiles", handle)
-
-
-def damaged_state(path: Path) -> Path:
-    """Three blocks of pages with numbers; the second is missing from the file."""
-    blocks = {0: numbered_pages(0), 2: numbered_pages(512)}
-    return write_state(path, ranges=[p.metadata(768)], blocks=blocks)
 
 
 def test_damage_delivers_what_is_before_it(door: Door, tmp_path: Path) -> None:

@@ -89,3 +89,8 @@ def legacy_pair(folder: Path, *, blocks: int = 1, pages: int | None = None, name
     bin_path.write_bytes(legacy_file(memory))
     vsv_path.write_bytes(legacy_file(state))
     return bin_path, vsv_path
+
+
+def damaged_state(path: Path) -> Path:
+    """Three blocks of pages with numbers; the second is missing from the file."""
+    return write_state(path, ranges=[metadata(768)], blocks={0: numbered_pages(0), 2: numbered_pages(512)})

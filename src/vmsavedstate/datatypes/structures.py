@@ -6,10 +6,27 @@ Field names are Microsoft's own, so that code written against the headers reads 
 from __future__ import annotations
 
 import ctypes as c
+from collections.abc import Sequence
 from ctypes import Structure, Union
+from typing import Any, ClassVar
 
 
-class GpaMemoryChunk(Structure):
+class _Shown:
+    """Shows the fields, for people at a prompt; of a union without a name the first."""
+
+    _fields_: ClassVar[Sequence[tuple[Any, ...]]]
+
+    def __repr__(self) -> str:
+        """``GpaMemoryChunk(GuestPhysicalStartPageIndex=0x100, PageCount=0xf00)``."""
+        names = [kind._fields_[0][0] if name.startswith("_") else name for name, kind, *_ in self._fields_]
+        values = ((name, getattr(self, name)) for name in names)
+        shown = ", ".join(
+            f"{name}={value:#x}" if isinstance(value, int) else f"{name}={value!r}" for name, value in values
+        )
+        return f"{type(self).__name__.lstrip('_')}({shown})"
+
+
+class GpaMemoryChunk(_Shown, Structure):
     """GPA_MEMORY_CHUNK, 16 bytes, both generations; units are pages of 4096 bytes."""
 
     _fields_ = (("GuestPhysicalStartPageIndex", c.c_uint64), ("PageCount", c.c_uint64))
@@ -19,14 +36,14 @@ class _RegisterIdUnion(Union):
     _fields_ = (("RegisterId", c.c_uint32), ("RegisterId_x86", c.c_int32), ("RegisterId_x64", c.c_int32))
 
 
-class VirtualProcessorRegister(Structure):
+class VirtualProcessorRegister(_Shown, Structure):
     """VIRTUAL_PROCESSOR_REGISTER of the original documentation page: 24 bytes, the id in, the value out."""
 
     _anonymous_ = ("_ids",)
     _fields_ = (("Architecture", c.c_int32), ("RegisterValue", c.c_uint64), ("_ids", _RegisterIdUnion))
 
 
-class _Reg128(Structure):
+class _Reg128(_Shown, Structure):
     _fields_ = (("Low64", c.c_uint64), ("High64", c.c_uint64))
 
 
@@ -49,7 +66,7 @@ class _SegmentAttributes(Union):
     _fields_ = (("Attributes", c.c_uint16), ("_bits", _SegmentBits))
 
 
-class _Segment(Structure):
+class _Segment(_Shown, Structure):
     _anonymous_ = ("_attributes",)
     _fields_ = (
         ("Base", c.c_uint64),
@@ -59,7 +76,7 @@ class _Segment(Structure):
     )
 
 
-class _Table(Structure):
+class _Table(_Shown, Structure):
     _fields_ = (("Limit", c.c_uint16), ("Base", c.c_uint64))
 
 
@@ -72,7 +89,7 @@ class _LastFpAddress(Union):
     _fields_ = (("LastFpRip", c.c_uint64), ("_legacy", _LastFpEip))
 
 
-class _FpControlStatus(Structure):
+class _FpControlStatus(_Shown, Structure):
     _anonymous_ = ("_last",)
     _fields_ = (
         ("FpControl", c.c_uint16),
@@ -93,7 +110,7 @@ class _LastFpData(Union):
     _fields_ = (("LastFpRdp", c.c_uint64), ("_legacy", _LastFpDp))
 
 
-class _XmmControlStatus(Structure):
+class _XmmControlStatus(_Shown, Structure):
     _anonymous_ = ("_last",)
     _fields_ = (("_last", _LastFpData), ("XmmStatusControl", c.c_uint32), ("XmmStatusControlMask", c.c_uint32))
 
@@ -119,8 +136,12 @@ class VirtualProcessorRegisterValue(Union):
         ("X64", _X64),
     )
 
+    def __repr__(self) -> str:
+        """All 128 bits as a number; which member is meant only the register's number tells."""
+        return f"VirtualProcessorRegisterValue({int.from_bytes(bytes(self), 'little'):#x})"
 
-class _ClosedSource(Structure):
+
+class _ClosedSource(_Shown, Structure):
     _fields_ = (
         ("BuildNumber", c.c_uint64, 16),
         ("ServiceVersion", c.c_uint64, 8),
@@ -131,7 +152,7 @@ class _ClosedSource(Structure):
     )
 
 
-class _OpenSource(Structure):
+class _OpenSource(_Shown, Structure):
     _fields_ = (
         ("VendorSpecific1", c.c_uint64, 16),
         ("Version", c.c_uint64, 32),
@@ -146,8 +167,13 @@ class GuestOsInfo(Union):
 
     _fields_ = (("AsUINT64", c.c_uint64), ("ClosedSource", _ClosedSource), ("OpenSource", _OpenSource))
 
+    def __repr__(self) -> str:
+        """The number, and the reading that its highest bit selects."""
+        reading = self.OpenSource if self.OpenSource.IsOpenSource else self.ClosedSource
+        return f"GuestOsInfo({self.AsUINT64:#x}, {reading!r})"
 
-class DosImageInfo(Structure):
+
+class DosImageInfo(_Shown, Structure):
     """DOS_IMAGE_INFO, 24 bytes (2021)."""
 
     _fields_ = (
@@ -158,7 +184,7 @@ class DosImageInfo(Structure):
     )
 
 
-class ModuleInfo(Structure):
+class ModuleInfo(_Shown, Structure):
     """MODULE_INFO, 32 bytes (2021)."""
 
     _fields_ = (("ProcessImageName", c.c_char_p), ("Image", DosImageInfo))

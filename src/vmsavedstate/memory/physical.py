@@ -301,7 +301,7 @@ class GuestPhysicalMemory:
             if fill is None or self.strict:
                 low, high = run.gpa + start, run.gpa + end
                 raise GuestMemoryError(
-                    f"guest physical addresses {low:#x} to {high - 1:#x} cannot be read: {item.message}",
+                    f"guest physical {_addresses(low, high)} cannot be read: {item.message}",
                     start=low,
                     end=high,
                     reason=item.reason,
@@ -310,10 +310,14 @@ class GuestPhysicalMemory:
             target[start:end] = bytes((fill,)) * (end - start)
 
 
+def _addresses(start: int, end: int) -> str:
+    return f"address {start:#x}" if end - start == 1 else f"addresses {start:#x} to {end - 1:#x}"
+
+
 def _refuse_hole(run: MemoryRun) -> None:
     end = run.gpa + run.size
     raise GuestMemoryError(
-        f"guest physical addresses {run.gpa:#x} to {end - 1:#x} are not part of the saved memory",
+        f"guest physical {_addresses(run.gpa, end)} {'is' if run.size == 1 else 'are'} not part of the saved memory",
         start=run.gpa,
         end=end,
         reason="hole",

@@ -50,7 +50,11 @@ def GetGuestRawSavedMemorySize(handle: int) -> int:
 
 def GuestPhysicalAddressToRawSavedMemoryOffset(handle: int, physical_address: int) -> int:
     """Where an address stands in the flat stream, bytes. Raises GuestMemoryError (E_INVALIDARG) for a hole."""
-    return HANDLES.get(handle).raw_memory.raw_offset(physical_address)
+    try:
+        return HANDLES.get(handle).raw_memory.raw_offset(physical_address)
+    except GuestMemoryError as error:
+        error.remedy = None
+        raise
 
 
 def ReadGuestRawSavedMemory(handle: int, raw_offset: int, size: int) -> bytes:
@@ -73,6 +77,19 @@ def read_raw(handle: int, offset: int, view: memoryview) -> int:
         return _fill(memory, memory.raw_runs(offset, len(view)), view)
 
 
+def why_no_more(handle: int, address: int, *, raw: bool = False) -> str | None:
+    """Why a read ended before this address, or raw offset: damage, in words. None for a hole and the end of memory."""
+    with HANDLES.get(handle) as instance:
+        memory = instance.raw_memory if raw else instance.memory
+        run = next(iter(memory.raw_runs(address, 1) if raw else memory.runs(address, 1)), None)
+        try:
+            if run is not None and run.position is not None:
+                _read_first(memory, run.gpa)
+        except GuestMemoryError as error:
+            return str(error)
+    return None
+
+
 def GuestVirtualAddressToPhysicalAddress(handle: int, vp_id: int, virtual_address: int) -> int:
     """The physical address, by the processor's page tables or what is forced; a page-table root alone decides, not CR0.PG.
 
@@ -85,6 +102,10 @@ def GuestVirtualAddressToPhysicalAddress(handle: int, vp_id: int, virtual_addres
         except PageNotMapped as error:
             if error.level is None:  # no entry spans it: as much as the largest entry of four levels
                 error.unmapped_size = min(error.unmapped_size, LARGEST_SPAN)
+            if instance.walks_unpaged(vp_id):
+                error.remedy = (
+                    "the processor has paging off; tables are walked all the same, unless Paging_NonPaged is forced"
+                )
             raise
 
 
@@ -95,8 +116,12 @@ def ApplyGuestMemoryFix(handle: int, vp_id: int, virtual_address: int, data: byt
     not saved, InvalidArgumentError for nothing or what leaves the address space.
     """
     with HANDLES.get(handle) as instance:
-        if not data or virtual_address + len(data) > MAX_ADDRESS:
-            raise InvalidArgumentError(f"a fix of {len(data):#x} bytes at {virtual_address:#x}")
+        if not data:
+            raise InvalidArgumentError("a fix of no bytes")
+        if virtual_address + len(data) > MAX_ADDRESS:
+            raise InvalidArgumentError(
+                f"a fix of {len(data):#x} bytes at {virtual_address:#x} leaves the address space"
+            )
         instance.fix(vp_id, virtual_address, data)
 
 
@@ -115,8 +140,10 @@ def GetMemoryBlockCacheLimit(handle: int) -> int:
 
 def _checked(instance: Instance, start: int, size: int) -> int:
     """The bytes to make room for: what is asked for, if there is as much. Raises InvalidArgumentError."""
-    if not 0 <= start < MAX_ADDRESS or not 0 <= size < 1 << 32:
-        raise InvalidArgumentError(f"{size:#x} bytes from {start:#x}: the one has 32 bits, the other 64")
+    if not 0 <= start < MAX_ADDRESS:
+        raise InvalidArgumentError(f"{start:#x} is no number of 64 bits, which addresses and offsets are")
+    if not 0 <= size < 1 << 32:
+        raise InvalidArgumentError(f"{size:#x} is no number of 32 bits, which sizes are")
     return min(size, instance.memory.size)
 
 
@@ -137,12 +164,21 @@ def _fill(memory: GuestPhysicalMemory, runs: Iterable[MemoryRun], view: memoryvi
             except GuestMemoryError:
                 pass
         if not done:
-            memory.read(run.gpa, 1)
+            _read_first(memory, run.gpa)
         got = _fill_run(memory, run.gpa, view[done : done + run.size])
         done += got
         if got < run.size:
             break
     return done
+
+
+def _read_first(memory: GuestPhysicalMemory, gpa: int) -> None:
+    """Raise GuestMemoryError where a byte cannot be read; without its advice, which is for callers of :meth:`read`."""
+    try:
+        memory.read(gpa, 1)
+    except GuestMemoryError as error:
+        error.remedy = None
+        raise
 
 
 def _fill_run(memory: GuestPhysicalMemory, gpa: int, view: memoryview) -> int:

@@ -116,6 +116,13 @@ class Instance:
                 )
         return space
 
+    def walks_unpaged(self, vp_id: int) -> bool:
+        """Whether the tables are walked although the processor has paging off (API specification, section 11)."""
+        processor = self.processor(vp_id)
+        return (
+            processor.family == "x86" and vp_id not in self._modes and not processor.registers.integer("cr0") >> 31 & 1
+        )
+
     def force_architecture(self, vp_id: int, architecture: VirtualProcessorArch) -> None:
         """Use another architecture; UNKNOWN goes back to the processor's own. Raises InvalidArgumentError."""
         self._force(self._architectures, vp_id, architecture)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from ..errors import FormatError
+from ..errors import CompanionError, FormatError, InvalidArgumentError
+from ..findings import Finding, Severity
 from ..hvstorage import apply_replay_log
 from ..state import PathArgument, SavedState
 from ..state import open as open_state
 from .instance import HANDLES, Instance
+
+BOTH = "load both with LoadSavedStateFiles"
 
 
 def LoadSavedStateFile(vmrs_file: PathArgument) -> int:
@@ -15,18 +18,25 @@ def LoadSavedStateFile(vmrs_file: PathArgument) -> int:
     Everything that keeps the file from being used is raised here: SourceError, FormatError, CorruptFileError,
     EncryptedStateError, PartitionStateNotFoundError, GuestMemoryNotFoundError, NoVirtualProcessorError.
     """
-    state = open_state(vmrs_file)
+    try:
+        state = open_state(vmrs_file)
+    except CompanionError as error:  # one file of a pair, and the other is not beside it
+        error.remedy = BOTH
+        raise
     if state.format == "bin+vsv":
         state.close()
-        raise FormatError(
-            "this is one file of a .bin/.vsv pair", file=state.files[0], remedy="load both with LoadSavedStateFiles"
-        )
+        raise FormatError("this is one file of a .bin/.vsv pair", file=state.files[0], remedy=BOTH)
     return _loaded(state)
 
 
 def LoadSavedStateFiles(bin_file: PathArgument, vsv_file: PathArgument) -> int:
     """Load a ``.bin`` and its ``.vsv``; their handle. Raises as :func:`LoadSavedStateFile`, and CompanionError."""
-    return _loaded(open_state(bin_file, vsv_file))
+    try:
+        state = open_state(bin_file, vsv_file)
+    except InvalidArgumentError as error:  # a file that has no other
+        error.remedy = "load it with LoadSavedStateFile"
+        raise
+    return _loaded(state)
 
 
 def _loaded(state: SavedState) -> int:
@@ -36,6 +46,11 @@ def _loaded(state: SavedState) -> int:
         state.close()
         raise
     return HANDLES.add(Instance(state))
+
+
+def damage(handle: int) -> list[Finding]:
+    """What was found damaged so far in the files of a handle; no code of Microsoft's tells of it."""
+    return [item for item in HANDLES.get(handle).state.findings if item.severity is Severity.DAMAGE]
 
 
 def ApplyPendingSavedStateFileReplayLog(vmrs_file: PathArgument) -> None:

@@ -7,21 +7,25 @@ its runtime. Whatever happens, no exception leaves: the host is a C program.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from ... import provider
 from ...datatypes.structures import VirtualProcessorRegister
 from ...errors import E_OUTOFMEMORY, InvalidArgumentError, PageNotMapped, VmSavedStateError
 from .. import sdk2018
-from ..guest_memory import read_physical, read_raw
+from ..guest_memory import read_physical, read_raw, why_no_more
 from ..images import DosImage
-from .log import tell
-from .pointers import Library, Pointer, Pointers, required
-from .signatures import functions
+from ..loading import damage
+from .log import asked, tell
+from .pointers import Library, NullPointerError, Pointer, Pointers, required
+from .signatures import Function, functions
 
 E_UNEXPECTED = 0x8000FFFF
 DONE, INTERRUPTED = 1, 2  # what glue.c takes for success, and for a Ctrl-C of a host that is a Python program
+LOWEST_POINTER = 4096
+MIXED = "-2018 is the library of programs that were written for SDKs before 22000, the other that of later ones"
 REGISTER_SIZES = {2018: 24, 2021: 16}
 
 
@@ -30,7 +34,7 @@ def attach(ffi: Library, lib: Library, generation: int) -> None:
     calls = Calls2018(ffi, lib) if generation == 2018 else Calls(ffi, lib)
     for item in functions(generation):
         if item.returns == "HRESULT":
-            answer = _guarded(item.name, getattr(calls, item.name))
+            answer = _guarded(item, getattr(calls, item.name))
             ffi.def_extern(name=f"vmss_{item.name}", error=_signed(E_UNEXPECTED), onerror=_escaped)(answer)
     ffi.def_extern(name="vmss_attached", error=0, onerror=lambda *what: 0)(lambda: DONE)
 
@@ -40,33 +44,65 @@ def _escaped(kind: type[BaseException], error: BaseException | None, trace: Trac
     return INTERRUPTED if issubclass(kind, KeyboardInterrupt) else _signed(E_UNEXPECTED)
 
 
-def _guarded(name: str, call: Callable[..., None]) -> Callable[..., int]:
+def _guarded(item: Function, call: Callable[..., None]) -> Callable[..., int]:
+    def failed(code: int, error: BaseException, arguments: tuple[object, ...]) -> int:
+        if asked():
+            tell(code, f"{_called(item, arguments)}: {_why(item, error, arguments)}")
+        return _signed(code)
+
     def answer(*arguments: object) -> int:
         try:
             call(*arguments)
         except _TooSmallError as error:
-            return _told(name, error.hresult, error) if str(error) else _signed(error.hresult)
+            return failed(error.hresult, error, arguments) if str(error) else _signed(error.hresult)
         except VmSavedStateError as error:
-            return _told(name, error.hresult, error)
+            return failed(error.hresult, error, arguments)
         except MemoryError as error:
-            return _told(name, E_OUTOFMEMORY, error)
+            return failed(E_OUTOFMEMORY, error, arguments)
         except KeyboardInterrupt:
             return INTERRUPTED
         except BaseException as error:  # SystemExit too: the host decides when it ends
-            return _told(name, E_UNEXPECTED, error)
+            return failed(E_UNEXPECTED, error, arguments)
         return DONE
 
     return answer
+
+
+def _called(item: Function, arguments: tuple[object, ...]) -> str:
+    """The name under which it was called: the first argument of those with wide strings is the bytes of a character."""
+    if not item.wide:
+        return item.name
+    return item.name + {1: "U8", 2: " (of UTF-16 strings)", 4: "W32"}[cast(int, arguments[0])]
+
+
+def _why(item: Function, error: BaseException, arguments: tuple[object, ...]) -> str:
+    if isinstance(error, NullPointerError):
+        names = [name for _, name in item.parameters]
+        values = arguments[1:] if item.wide else arguments
+        return next(
+            (f"{name} is NULL" for name, value in zip(names, values, strict=True) if value is error.pointer), str(error)
+        )
+    return str(error) or type(error).__name__
 
 
 def _signed(code: int) -> int:
     return code - (1 << 32)
 
 
-def _told(name: str, code: int, error: BaseException) -> int:
-    """The code as C has it; and a line with the reason for who asked for it."""
-    tell(code, f"{name}: {str(error) or type(error).__name__}")
-    return _signed(code)
+def _loaded(name: str, handle: int) -> int:
+    """The handle. Loading worked; that the file is damaged is told to who asked, for no code says it."""
+    if asked() and (found := damage(handle)):
+        count = "1 finding" if len(found) == 1 else f"{len(found)} findings"
+        tell(0, f"{name}: loaded, with damage ({count}; `vmrs verify` lists all): {found[0]}")
+    return handle
+
+
+def _tell_of_damage(name: str, handle: int, start: int, size: int, got: int, *, raw: bool = False) -> None:
+    """That a read is short is no failure; that damage ended it is told to who asked."""
+    if got < size and asked():
+        with suppress(VmSavedStateError):  # the handle may have been released by another thread
+            if why := why_no_more(handle, start + got, raw=raw):
+                tell(0, f"{name}: {got:#x} of {size:#x} bytes from {start:#x}, because {why}")
 
 
 class Calls(Pointers):
@@ -88,11 +124,12 @@ class Calls(Pointers):
 
     def LoadSavedStateFile(self, width: int, vmrs: Pointer, handle: Pointer) -> None:
         required(handle)
-        handle[0] = self.functions.LoadSavedStateFile(self.path(width, vmrs))
+        handle[0] = _loaded("LoadSavedStateFile", self.functions.LoadSavedStateFile(self.path(width, vmrs)))
 
     def LoadSavedStateFiles(self, width: int, bin_file: Pointer, vsv_file: Pointer, handle: Pointer) -> None:
         required(handle)
-        handle[0] = self.functions.LoadSavedStateFiles(self.path(width, bin_file), self.path(width, vsv_file))
+        paths = self.path(width, bin_file), self.path(width, vsv_file)
+        handle[0] = _loaded("LoadSavedStateFiles", self.functions.LoadSavedStateFiles(*paths))
 
     def ApplyPendingSavedStateFileReplayLog(self, width: int, vmrs: Pointer) -> None:
         self.functions.ApplyPendingSavedStateFileReplayLog(self.path(width, vmrs))
@@ -119,6 +156,10 @@ class Calls(Pointers):
 
     def GetRegisterValue(self, handle: int, vp_id: int, register_id: int, value: Pointer) -> None:
         required(value)
+        if register_id > 0xFFFF:
+            raise InvalidArgumentError(
+                f"{register_id:#x} is no number of a register, but perhaps its address", remedy=MIXED
+            )
         self.ffi.memmove(
             value, bytes(self.functions.GetRegisterValue(handle, vp_id, register_id)), REGISTER_SIZES[2021]
         )
@@ -134,6 +175,7 @@ class Calls(Pointers):
         got = read_physical(handle, address, self.view(buffer, size))
         if bytes_read:
             bytes_read[0] = got
+        _tell_of_damage("ReadGuestPhysicalAddress", handle, address, size, got)
 
     def ReadGuestRawSavedMemory(
         self, handle: int, offset: int, buffer: Pointer, size: int, bytes_read: Pointer
@@ -141,6 +183,7 @@ class Calls(Pointers):
         got = read_raw(handle, offset, self.view(buffer, size))
         if bytes_read:
             bytes_read[0] = got
+        _tell_of_damage("ReadGuestRawSavedMemory", handle, offset, size, got, raw=True)
 
     def GuestVirtualAddressToPhysicalAddress(
         self, handle: int, vp_id: int, gva: int, gpa: Pointer, unmapped: Pointer
@@ -290,6 +333,9 @@ class Calls2018(Calls):
     functions = sdk2018
 
     def GetRegisterValue(self, handle: int, vp_id: int, register: Pointer) -> None:  # type: ignore[override]
+        place = int(self.ffi.cast("uintptr_t", register))
+        if 0 < place < LOWEST_POINTER:
+            raise InvalidArgumentError(f"{place:#x} is no address of a register, but perhaps a number", remedy=MIXED)
         view = self.view(register, REGISTER_SIZES[2018])
         self.functions.GetRegisterValue(handle, vp_id, VirtualProcessorRegister.from_buffer(view))
 

@@ -13,8 +13,16 @@ VARIABLE = "VMSAVEDSTATE_LOG"
 BEGIN = b"vmsavedstatedumpprovider: "
 
 
+_complained = False
+
+
+def asked() -> bool:
+    """Whether somebody wants to be told."""
+    return bool(os.environ.get(VARIABLE))
+
+
 def tell(code: int, message: str) -> None:
-    """One line, if somebody asked for it. Nothing that goes wrong here shows."""
+    """One line, if somebody asked for it. A log that cannot be written is told once, on standard error."""
     target = os.environ.get(VARIABLE)
     if not target:
         return
@@ -22,16 +30,32 @@ def tell(code: int, message: str) -> None:
     with suppress(Exception):
         if target == "-":
             os.write(2, line)
+            return
+        try:
+            written = _append(target, line)
+        except OSError as error:
+            _complain(target, error.strerror or "it cannot be opened")
         else:
-            _append(target, line)
+            if not written:
+                _complain(target, "what is there is no such log, and is left alone")
 
 
-def _append(target: str, line: bytes) -> None:
+def _complain(target: str, why: str) -> None:
+    global _complained
+    if not _complained:
+        _complained = True
+        os.write(2, BEGIN + f"no log at {VARIABLE}={target}: {why}\n".encode("utf-8", "backslashreplace"))
+
+
+def _append(target: str, line: bytes) -> bool:
+    """Whether the line was written."""
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0)
     fd = os.open(target, flags, 0o666)
     try:
-        if _may_be_written(fd):
-            os.write(fd, line)
+        if not _may_be_written(fd):
+            return False
+        os.write(fd, line)
+        return True
     finally:
         os.close(fd)
 

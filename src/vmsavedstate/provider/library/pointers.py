@@ -15,6 +15,14 @@ Pointer = Any
 Library = Any
 
 
+class NullPointerError(InvalidArgumentError):
+    """A pointer that is needed is NULL; ``pointer`` is cffi's object, by which the caller finds the parameter's name."""
+
+    def __init__(self, pointer: Pointer) -> None:
+        super().__init__("a pointer that is needed is NULL")
+        self.pointer = pointer
+
+
 class Pointers:
     """Access through cffi's view of the library that is calling: ``ffi`` knows its types, ``lib`` its functions."""
 
@@ -65,7 +73,7 @@ class Pointers:
 
 
 def required(pointer: Pointer) -> Pointer:
-    """The pointer; NULL raises InvalidArgumentError."""
+    """The pointer; NULL raises NullPointerError."""
     if not pointer:
-        raise InvalidArgumentError("an output or input that is needed is NULL")
+        raise NullPointerError(pointer)
     return pointer

@@ -30,6 +30,7 @@
 #define WINAPI
 #define CALLBACK
 #define CONST const
+#define VOID void
 
 /* SAL annotations mean nothing to these compilers. */
 #ifndef _In_
@@ -73,6 +74,9 @@ typedef BYTE *PBYTE;
 typedef UINT32 *PUINT32;
 typedef UINT64 *PUINT64;
 typedef DWORD *PDWORD;
+typedef ULONG *PULONG;
+typedef uintptr_t ULONG_PTR;
+typedef uintptr_t DWORD_PTR;
 typedef void *PVOID;
 typedef void *LPVOID;
 typedef void *HANDLE;
@@ -114,6 +118,8 @@ typedef WCHAR *PWSTR;
 #define S_OK ((HRESULT)0)
 #define S_FALSE ((HRESULT)1) /* returned by no function here */
 #define E_NOTIMPL ((HRESULT)0x80004001)
+#define E_POINTER ((HRESULT)0x80004003) /* the next two are returned by no function here, either */
+#define E_HANDLE ((HRESULT)0x80070006)
 #define E_FAIL ((HRESULT)0x80004005)
 #define E_UNEXPECTED ((HRESULT)0x8000FFFF)
 #define E_OUTOFMEMORY ((HRESULT)0x8007000E)
