@@ -98,11 +98,10 @@ def _loaded(name: str, handle: int) -> int:
 
 
 def _tell_of_damage(name: str, handle: int, start: int, size: int, got: int, *, raw: bool = False) -> None:
-    """That a read is short is no failure; that damage ended it is told to who asked."""
-    if got < size and asked():
-        with suppress(VmSavedStateError):  # the handle may have been released by another thread
-            if why := why_no_more(handle, start + got, raw=raw):
-                tell(0, f"{name}: {got:#x} of {size:#x} bytes from {start:#x}, because {why}")
+    """A read that came short is no failure; if damage is why, the log says so."""
+    with suppress(VmSavedStateError):  # the handle may have been released by another thread
+        if why := why_no_more(handle, start + got, raw=raw):
+            tell(0, f"{name}: {got:#x} of {size:#x} bytes from {start:#x}, because {why}")
 
 
 class Calls(Pointers):
@@ -175,7 +174,8 @@ class Calls(Pointers):
         got = read_physical(handle, address, self.view(buffer, size))
         if bytes_read:
             bytes_read[0] = got
-        _tell_of_damage("ReadGuestPhysicalAddress", handle, address, size, got)
+        if got < size and asked():
+            _tell_of_damage("ReadGuestPhysicalAddress", handle, address, size, got)
 
     def ReadGuestRawSavedMemory(
         self, handle: int, offset: int, buffer: Pointer, size: int, bytes_read: Pointer
@@ -183,7 +183,8 @@ class Calls(Pointers):
         got = read_raw(handle, offset, self.view(buffer, size))
         if bytes_read:
             bytes_read[0] = got
-        _tell_of_damage("ReadGuestRawSavedMemory", handle, offset, size, got, raw=True)
+        if got < size and asked():
+            _tell_of_damage("ReadGuestRawSavedMemory", handle, offset, size, got, raw=True)
 
     def GuestVirtualAddressToPhysicalAddress(
         self, handle: int, vp_id: int, gva: int, gpa: Pointer, unmapped: Pointer
