@@ -6,24 +6,21 @@ its runtime. Whatever happens, no exception leaves: the host is a C program.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 from ... import provider
 from ...datatypes.structures import VirtualProcessorRegister
-from ...errors import E_OUTOFMEMORY, InvalidArgumentError, PageNotMapped, VmSavedStateError
+from ...errors import InvalidArgumentError, PageNotMapped, VmSavedStateError
 from .. import sdk2018
 from ..guest_memory import read_physical, read_raw, why_no_more
 from ..images import DosImage
 from ..loading import damage
+from .guard import DONE, E_UNEXPECTED, TooSmallError, escaped, guarded, signed
 from .log import asked, tell
-from .pointers import Library, NullPointerError, Pointer, Pointers, required
-from .signatures import Function, functions
+from .pointers import Library, Pointer, Pointers, required
+from .signatures import functions
 
-E_UNEXPECTED = 0x8000FFFF
-DONE, INTERRUPTED = 1, 2  # what glue.c takes for success, and for a Ctrl-C of a host that is a Python program
 LOWEST_POINTER = 4096
 MIXED = "-2018 is the library of programs that were written for SDKs before 22000, the other that of later ones"
 REGISTER_SIZES = {2018: 24, 2021: 16}
@@ -34,59 +31,9 @@ def attach(ffi: Library, lib: Library, generation: int) -> None:
     calls = Calls2018(ffi, lib) if generation == 2018 else Calls(ffi, lib)
     for item in functions(generation):
         if item.returns == "HRESULT":
-            answer = _guarded(item, getattr(calls, item.name))
-            ffi.def_extern(name=f"vmss_{item.name}", error=_signed(E_UNEXPECTED), onerror=_escaped)(answer)
+            answer = guarded(item, getattr(calls, item.name))
+            ffi.def_extern(name=f"vmss_{item.name}", error=signed(E_UNEXPECTED), onerror=escaped)(answer)
     ffi.def_extern(name="vmss_attached", error=0, onerror=lambda *what: 0)(lambda: DONE)
-
-
-def _escaped(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> int:
-    """What was raised outside of an answer's ``try``: a Ctrl-C that was pending is raised where the answer begins."""
-    return INTERRUPTED if issubclass(kind, KeyboardInterrupt) else _signed(E_UNEXPECTED)
-
-
-def _guarded(item: Function, call: Callable[..., None]) -> Callable[..., int]:
-    def failed(code: int, error: BaseException, arguments: tuple[object, ...]) -> int:
-        if asked():
-            tell(code, f"{_called(item, arguments)}: {_why(item, error, arguments)}")
-        return _signed(code)
-
-    def answer(*arguments: object) -> int:
-        try:
-            call(*arguments)
-        except _TooSmallError as error:
-            return failed(error.hresult, error, arguments) if str(error) else _signed(error.hresult)
-        except VmSavedStateError as error:
-            return failed(error.hresult, error, arguments)
-        except MemoryError as error:
-            return failed(E_OUTOFMEMORY, error, arguments)
-        except KeyboardInterrupt:
-            return INTERRUPTED
-        except BaseException as error:  # SystemExit too: the host decides when it ends
-            return failed(E_UNEXPECTED, error, arguments)
-        return DONE
-
-    return answer
-
-
-def _called(item: Function, arguments: tuple[object, ...]) -> str:
-    """The name under which it was called: the first argument of those with wide strings is the bytes of a character."""
-    if not item.wide:
-        return item.name
-    return item.name + {1: "U8", 2: " (of UTF-16 strings)", 4: "W32"}[cast(int, arguments[0])]
-
-
-def _why(item: Function, error: BaseException, arguments: tuple[object, ...]) -> str:
-    if isinstance(error, NullPointerError):
-        names = [name for _, name in item.parameters]
-        values = arguments[1:] if item.wide else arguments
-        return next(
-            (f"{name} is NULL" for name, value in zip(names, values, strict=True) if value is error.pointer), str(error)
-        )
-    return str(error) or type(error).__name__
-
-
-def _signed(code: int) -> int:
-    return code - (1 << 32)
 
 
 def _loaded(name: str, handle: int) -> int:
@@ -206,7 +153,7 @@ class Calls(Pointers):
         room = count[0] if chunks else 0  # without an array whatever count says means nothing
         if needed > room:
             count[0] = needed
-            raise _TooSmallError(f"an array for {room} is too small for {needed} chunks" if chunks else "")
+            raise TooSmallError(f"an array for {room} is too small for {needed} chunks" if chunks else "")
         for number, chunk in enumerate(answer.chunks):
             chunks[2 * number], chunks[2 * number + 1] = chunk.GuestPhysicalStartPageIndex, chunk.PageCount
         page_size[0], count[0] = answer.page_size, needed
@@ -342,12 +289,3 @@ class Calls2018(Calls):
 
     def GuestVirtualAddressToPhysicalAddress(self, handle: int, vp_id: int, gva: int, gpa: Pointer) -> None:  # type: ignore[override]
         required(gpa)[0] = self.functions.GuestVirtualAddressToPhysicalAddress(handle, vp_id, gva)
-
-
-class _TooSmallError(VmSavedStateError):
-    """An array of the caller is too small (the code that clients rely on; API specification, 6.1).
-
-    Without a message there was none: the caller asks for the size it needs, which is nothing to tell.
-    """
-
-    hresult = E_OUTOFMEMORY
