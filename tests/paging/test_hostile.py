@@ -10,6 +10,7 @@ import pytest
 from paging.test_forms import RAM, arm, tcr
 from support.tables import LONG, memory_of, placed, space_of, table
 from vmsavedstate import GuestMemoryError, LostTable, PageNotMapped, PageTablesError
+from vmsavedstate.paging import sparing
 
 TABLES = {
     0x1000: table({0: 0x2007, 3: 0x500000007}),
@@ -56,6 +57,27 @@ def test_a_lost_table_is_an_error_that_names_it(reason: str) -> None:
     assert sorted(lost) == [LostTable(0, 0x200000, 0x4000, reason), LostTable(3 << 39, 1 << 39, 0x500000000, "hole")]
     assert space.read(0x5000, 16, fill=0xAB) == b"\xab" * 16
     assert [tuple(gap) for gap in space.gaps(0x5000, 0x10)] == [(0x5000, 0x5010, reason)]
+
+
+@pytest.mark.parametrize("lost", [(0x4000, 0x5000), (0x4000, 0x4008), (0x4100, 0x4200), (0x2000, 0x3000)])
+def test_the_same_error_with_numpy_and_without(monkeypatch: pytest.MonkeyPatch, lost: tuple[int, int]) -> None:
+    """A table that is lost in part, too, whichever of its entries is asked for."""
+
+    def asked(without: bool) -> list[object]:
+        monkeypatch.setattr(sparing, "without_numpy", lambda: without)
+        space = space_of(memory_of(placed(TABLES), RAM, lost={lost: "damaged"}), **LONG, cr3=0x1000)
+        answers: list[object] = []
+        for gva in (0x5010, 0x0, 0x20000, 0x400000, 3 << 39, 1 << 50):
+            try:
+                answers.append(space.translate(gva))
+            except GuestMemoryError as error:
+                answers.append((str(error), error.start, error.end, error.reason, error.steps, error.hresult))
+            except PageNotMapped as error:
+                answers.append((str(error), error.level, error.entry, error.unmapped_size))
+        return answers
+
+    assert asked(True) == asked(False)
+    assert isinstance(asked(True)[0], tuple)
 
 
 def test_lost_tables_stay_unknown_in_a_full_pool() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sysconfig
@@ -177,9 +178,10 @@ def test_pkg_config(prefix: Path, tmp_path: Path, sample_guest: Path) -> None:
     if shutil.which("pkg-config") is None:
         pytest.skip("pkg-config is not here")
     for name in ("vmsavedstatedumpprovider", "vmsavedstatedumpprovider-2018"):
-        flags = run(
+        answer = run(
             "pkg-config", "--cflags", "--libs", name, environment={"PKG_CONFIG_PATH": str(prefix / "lib/pkgconfig")}
-        ).split()
+        )
+        flags = shlex.split(answer)
         program = tmp_path / name
         run(COMPILERS[0], str(prefix / "examples/dumpstate.c"), "-o", str(program), *flags)
         assert run(program, sample_guest).startswith("VP 0: x64, paging long, in kernel space\n")

@@ -10,6 +10,7 @@ import re
 import runpy
 import shutil
 import subprocess
+import urllib.request
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from provider.test_clients import CLIENTS, expected_dump
 from vmsavedstate.provider.library import build as builder
 from vmsavedstate.provider.library.signatures import HANDLE, Function, functions
 
+INDEX = "https://index.crates.io/config.json"
 FETCH = Path(__file__).parents[2] / "tools" / "fetch_samples.py"
 
 pytestmark = [
@@ -57,7 +59,7 @@ unsafe extern "C" {}
 
 def cargo(folder: Path, library: Path, command: str, *arguments: str, **environment: str) -> str:
     """Run cargo over a project that links the library that is in a folder."""
-    flags = f"-L {library} -C link-arg=-Wl,-rpath,{library}"
+    flags = "\x1f".join(["-L", str(library), "-C", f"link-arg=-Wl,-rpath,{library}"])  # the paths may hold spaces
     return run(
         "cargo",
         command,
@@ -65,16 +67,20 @@ def cargo(folder: Path, library: Path, command: str, *arguments: str, **environm
         "--offline",
         *arguments,
         cwd=folder,
-        environment={"RUSTFLAGS": flags, **environment},
+        environment={"CARGO_ENCODED_RUSTFLAGS": flags, **environment},
     )
 
 
 def from_registry(act: Callable[[], object]) -> None:
-    """Do what needs crates.io, or skip."""
+    """Do what needs crates.io; skip where that is why it fails."""
     try:
         act()
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"crates.io cannot be reached: {error}")
+        try:
+            urllib.request.urlopen(INDEX, timeout=20).close()
+        except OSError as unreachable:
+            pytest.skip(f"crates.io cannot be reached: {unreachable}")
+        raise error
 
 
 @pytest.fixture(scope="module")

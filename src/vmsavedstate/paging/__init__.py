@@ -1,7 +1,8 @@
 """From guest virtual to guest physical addresses, in every paging mode. Knows no files and no processors.
 
 ``forms`` describes tables as data, ``selection`` chooses a form from registers, ``walk`` follows one address step by
-step, ``tiles`` many of them at once, ``enumeration`` the whole set of tables; ``address_space`` joins them. Sources:
+step, ``leaves`` one and ``tiles`` many of them at once, ``enumeration`` the whole set of tables; ``address_space`` joins
+them, and ``sparing`` says when tiles, and numpy, are worth their while. Sources:
 Intel SDM volume 3 chapter 4, AMD APM volume 2 chapter 5, Arm ARM (DDI 0487) chapter D8; and QEMU's answers, which the
 tests compare with.
 """

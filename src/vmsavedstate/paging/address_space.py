@@ -22,6 +22,7 @@ from ..memory import (
     search,
 )
 from . import sparing
+from .leaves import Leaves
 from .selection import TOP, Layout
 from .walk import Walk, walk
 
@@ -215,15 +216,24 @@ class AddressSpace:
     def _tiles(self) -> Tiles:
         from .tiles import Tiles
 
+        self.__dict__.pop("_leaves", None)
         return Tiles(self._memory, self._layout, self._views)
+
+    @cached_property
+    def _leaves(self) -> Leaves:
+        return Leaves(self._memory, self._layout)
 
     def _page(self, gva: int) -> int:
         """The guest physical address of the page plus 1, 0 where it is not mapped; as tiles have it."""
         gva = check_address(gva)
         if sparing.without_numpy():
-            gpa = walk(self._memory, self._layout, gva).gpa
-            return 0 if gpa is None else gpa - gpa % PAGE + 1
-        page: int = self._tiles.tile(gva)[gva >> 12 & 511]
+            return self._leaves.page(gva)
+        try:
+            tiles = self._tiles
+        except (ImportError, MemoryError):  # numpy could not be loaded after all
+            sparing.never_numpy()
+            return self._leaves.page(gva)
+        page: int = tiles.tile(gva)[gva >> 12 & 511]
         return page
 
     def _not_mapped(self, gva: int) -> PageNotMapped:

@@ -1,27 +1,53 @@
-"""Whether a translation does better without numpy, which takes as long to load as thousands of walks.
+"""Whether a translation does better without numpy, which takes 30 to 60 ms and 86 MB of address space to load.
 
-Tiles (:mod:`.tiles`) are far quicker than walks, and need numpy. A process that translates little is better off without;
-one that translates much should not wait long for them. So walks serve until they have taken about as long as loading
-takes (30 to 60 ms, against 15 to 20 us for a walk): in no case is that more than twice the best that could be.
+Tiles (:mod:`.tiles`) need it. A process that translates little is better off with :mod:`.leaves`, which read the same
+tables and take half a microsecond longer for an address: 50,000 of them take as long as loading. Where numpy has no
+room it is not loaded at all, for its linear algebra ends the process then.
 """
 
 from __future__ import annotations
 
 import sys
 
-_left = 2000
+NEEDED = 128 << 20  # bytes, with a margin
+
+_left = 50_000
 
 
 def without_numpy() -> bool:
-    """Whether the next translation of this process should be a walk; True counts as one."""
+    """Whether the next translation of this process should do without; True counts as one."""
     global _left
-    if _left <= 0 or "numpy" in sys.modules:
+    if _left > 0 and "numpy" not in sys.modules:
+        _left -= 1  # threads that do this at once may lose count by a few, which harms nobody
+        return True
+    if "numpy" in sys.modules or has_room():
         return False
-    _left -= 1  # threads that do this at once may lose count by a few, which harms nobody
+    never_numpy()
     return True
 
 
 def never_numpy() -> None:
-    """From now on walks serve for ever: numpy cannot be loaded here."""
+    """From now on every translation does without: numpy cannot be loaded here."""
     global _left
     _left = sys.maxsize
+
+
+def has_room() -> bool:
+    """Whether the limits of this process, if it has any, leave as much memory as numpy needs."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return True
+    limits = {which: resource.getrlimit(which)[0] for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA)}
+    if set(limits.values()) == {resource.RLIM_INFINITY}:
+        return True
+    try:
+        with open("/proc/self/statm", "rb") as numbers:
+            pages = [int(number) for number in numbers.read().split()]
+    except OSError:  # not Linux
+        pages = [0] * 7
+    used = {resource.RLIMIT_AS: pages[0], resource.RLIMIT_DATA: pages[5]}
+    return all(
+        limit == resource.RLIM_INFINITY or limit - used[which] * resource.getpagesize() >= NEEDED
+        for which, limit in limits.items()
+    )

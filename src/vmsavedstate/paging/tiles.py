@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..memory import GuestPhysicalMemory
+from .leaves import TILE_SHIFT
 from .selection import Layout
-from .vectors import ENTRIES, PAGE_SHIFT, TILE_SHIFT, Addresses, Mask, follow, follow_one
+from .vectors import ENTRIES, PAGE_SHIFT, Addresses, Mask, follow, follow_one
 
 MAX_TILES = 16384  # 64 MiB of page addresses, for 32 GiB of address space
 PIECE = 16384  # addresses worked on at a time: what is needed for each stays in the processor's cache

@@ -10,11 +10,9 @@ import numpy.typing as npt
 
 from ..memory import GuestPhysicalMemory
 from .forms import Denial, Field, Form, Level, Test
+from .leaves import TILE, TILE_SHIFT, entries_of_tile, leaf_at
 from .selection import Layout, Tree
-from .walk import read_table, visits
 
-TILE_SHIFT = 21
-TILE = 1 << TILE_SHIFT
 ENTRIES = 512
 PAGE_SHIFT = 12
 
@@ -130,7 +128,7 @@ def _follow_tree(
         live, tables = live[further], tables[further]
         if not len(live):
             return
-    count, first = _leaf_entries(level), _index(level, addresses[live])
+    count, first = entries_of_tile(level), _index(level, addresses[live])
     entries = _gather(memory, tables + first * np.uint64(form.entry_size), count, form, live, known)
     tiles[live] = _leaf_tiles(tree, level, entries)
 
@@ -138,11 +136,6 @@ def _follow_tree(
 def _index(level: Level, addresses: Addresses) -> Addresses:
     index: Addresses = addresses >> np.uint64(level.shift) & np.uint64((1 << level.bits) - 1)
     return index
-
-
-def _leaf_entries(level: Level) -> int:
-    """How many entries of a last-level table one tile takes; fewer where the whole table covers less than a tile."""
-    return min(1 << TILE_SHIFT - level.shift, 1 << level.bits)
 
 
 def _leaf_tiles(tree: Tree, level: Level, entries: Addresses) -> Addresses:
@@ -192,35 +185,12 @@ def follow_one(memory: GuestPhysicalMemory, layout: Layout, gva: int) -> Address
 
     Raises GuestMemoryError where a table in it cannot be read.
     """
-    address = layout.normal(gva) & ~(TILE - 1)
-    for tree in layout.trees:
-        if tree.start & ~(TILE - 1) <= address < tree.end:
-            return _follow_one_in(memory, tree, gva, max(address, tree.start))
-    if layout.trees or address >= layout.identity:
+    leaf = leaf_at(memory, layout, gva)
+    if leaf is None:
         return _EMPTY
-    return _straight(address)
-
-
-def _straight(gpa: int) -> Addresses:
-    """A tile whose pages follow each other in physical memory."""
-    tile: Addresses = _PAGES + np.uint64(gpa)
-    return tile
-
-
-def _follow_one_in(memory: GuestPhysicalMemory, tree: Tree, gva: int, address: int) -> Addresses:
-    form = tree.form
-    upper, last = form.levels[:-1], form.levels[-1]
-    kind, target = "table", tree.root
-    for level, _, _, kind, found in visits(memory, tree, gva, address, upper):
-        if found is None:
-            return _EMPTY
-        target = found
-        if kind == "page":
-            return _straight(target + (address & (1 << level.shift) - 1))
-    count, first = _leaf_entries(last), address >> last.shift & (1 << last.bits) - 1
-    data = read_table(memory, target + first * form.entry_size, count * form.entry_size, gva, last.name)
-    if data is None:
-        return _EMPTY
-    entries = np.frombuffer(data, dtype=entry_type(form)).astype(np.uint64)
-    tile: Addresses = _leaf_tiles(tree, last, entries.reshape(1, -1))[0]
+    if isinstance(leaf, int):
+        straight: Addresses = _PAGES + np.uint64(leaf)
+        return straight
+    entries = np.frombuffer(leaf.data, dtype=entry_type(leaf.tree.form)).astype(np.uint64)
+    tile: Addresses = _leaf_tiles(leaf.tree, leaf.level, entries.reshape(1, -1))[0]
     return tile

@@ -7,40 +7,39 @@ not loaded at all.
 
 from __future__ import annotations
 
-import os
+import ctypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-from ...paging import sparing
+from ...paging.sparing import NEEDED, has_room
 
-VARIABLE = "OPENBLAS_NUM_THREADS"
-NEEDED = 128 << 20  # bytes of address space; 86 MB measured
+VARIABLE = b"OPENBLAS_NUM_THREADS"
 
 
 def share_process() -> None:
     """Called where Python runs for this library alone: from now on numpy starts no threads in the host."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):  # the other generation may have been here
         sys.meta_path.insert(0, _Finder())
-    if not _has_room():
-        sparing.never_numpy()
 
 
-def _has_room() -> bool:
-    """Whether the limit of this process, if it has one, leaves enough."""
-    import resource  # which Windows does not have
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sets the variable, unless the host has.
 
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit == resource.RLIM_INFINITY:
-        return True
+    Through C: Python knows the environment of the moment it was started, and the host may have changed it since.
+    """
+    c = ctypes.CDLL(None)
+    c.getenv.restype = ctypes.c_char_p
+    given = c.getenv(VARIABLE)
+    c.setenv(VARIABLE, given or b"1", 1)  # an empty one is none
     try:
-        with open("/proc/self/statm", "rb") as numbers:
-            used = int(numbers.read().split()[0]) * resource.getpagesize()
-    except OSError:  # not Linux
-        used = 0
-    return limit - used >= NEEDED
+        yield
+    finally:
+        c.unsetenv(VARIABLE) if given is None else c.setenv(VARIABLE, given, 1)
 
 
 class _Finder(MetaPathFinder):
@@ -57,7 +56,7 @@ class _Finder(MetaPathFinder):
 
 
 class _Loader(Loader):
-    """Sets the variable around what the real loader does."""
+    """Looks after what the real loader does."""
 
     def __init__(self, real: Loader) -> None:
         self._real = real
@@ -66,16 +65,9 @@ class _Loader(Loader):
         return self._real.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        if not _has_room():
-            raise MemoryError(f"this call needs {NEEDED >> 20} MiB more address space than its limit leaves")
+        if not has_room():
+            raise MemoryError(f"this call needs {NEEDED >> 20} MiB more memory than the limits of this process leave")
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._real  # as if nobody had stood between
-        given = os.environ.get(VARIABLE)
-        os.environ[VARIABLE] = given or "1"  # an empty one is none
-        try:
+        with one_thread():
             self._real.exec_module(module)
-        finally:
-            if given is None:
-                del os.environ[VARIABLE]
-            else:
-                os.environ[VARIABLE] = given
