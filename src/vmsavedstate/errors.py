@@ -125,9 +125,13 @@ class NoVirtualProcessorError(VmSavedStateError):
 
 
 class CompanionError(VmSavedStateError):
-    """One half of a ``.bin``/``.vsv`` pair is missing, or the two files do not belong together."""
+    """One half of a ``.bin``/``.vsv`` pair is missing, or the two files do not belong together.
+
+    ``absent`` is True where nothing was found that could be the other half.
+    """
 
     hresult = ERROR_FILE_CORRUPT
+    absent = False
 
 
 class KeyNotFoundError(VmSavedStateError, KeyError):

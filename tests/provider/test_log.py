@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ctypes as c
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from provider.doors import CDoor, Failure
-from support.states import BLOCK, damaged_state, legacy_pair
+from support.partition import metadata
+from support.states import BLOCK, damaged_state, legacy_pair, numbered_pages, write_state
 from vmsavedstate import SavedStateWriter
+from vmsavedstate.provider.instance import HANDLES
+from vmsavedstate.provider.library import calls
 from vmsavedstate.provider.library import log as log_module
 
 E_INVALIDARG, NOT_FOUND = 0x80070057, 0x80070002
@@ -60,6 +65,13 @@ def test_a_log_that_cannot_be_is_told_once_and_no_failure(
     monkeypatch.setenv(log_module.VARIABLE, "-")
     assert door.ask("GetVpCount", c.c_void_p(6), c.byref(c.c_uint32())) == E_INVALIDARG
     assert "0x6 is no handle" in capfd.readouterr().err
+    monkeypatch.setenv(log_module.VARIABLE, "/nowhere/log")
+    assert door.ask("GetVpCount", c.c_void_p(6), c.byref(c.c_uint32())) == E_INVALIDARG
+    assert capfd.readouterr().err == "", "descriptor 2 may be anything, unless it is a terminal"
+    monkeypatch.setattr(os, "isatty", lambda descriptor: descriptor == 2)
+    monkeypatch.setenv(log_module.VARIABLE, os.devnull)
+    assert door.ask("GetVpCount", c.c_void_p(6), c.byref(c.c_uint32())) == E_INVALIDARG
+    assert capfd.readouterr().err == ""
     for target, why in (
         (evidence, "what is there is no such log"),
         ("/nowhere/log", "No such file"),
@@ -82,7 +94,9 @@ def test_damage_is_told_where_no_code_says_it(
     door = libraries[generation]
     handle = door.load(damaged_state(tmp_path / "damaged.vmrs"))
     (line,) = lines()
-    assert line.startswith("0x00000000: LoadSavedStateFile: loaded, with damage (1 finding; `vmrs verify` lists all): ")
+    assert line.startswith(
+        "0x00000000: LoadSavedStateFileU8: loaded, with damage (1 finding; `vmrs verify` lists all): "
+    )
     assert "RamBlock1" in line
     door.read(handle, BLOCK - 16, 64), door.read_raw(handle, BLOCK - 16, 64)
     first, second = lines()
@@ -104,6 +118,51 @@ def test_damage_is_told_where_no_code_says_it(
     door.call("ReleaseSavedStateFiles", handle)
 
 
+def test_damage_is_found_by_raw_offset_too(libraries: dict[int, CDoor], tmp_path: Path, lines: Lines) -> None:
+    """Behind a hole a raw offset is another number than the address."""
+    blocks = {0: numbered_pages(0)}  # the second is missing: addresses from 0x900000 on
+    path = write_state(tmp_path / "x.vmrs", ranges=[metadata(512, gpa=0x800)], blocks=blocks)
+    door = libraries[2021]
+    handle = door.load(path)
+    lines()
+    assert len(door.read_raw(handle, BLOCK - 16, 64)) == 16
+    assert "because guest physical address 0x900000 cannot be read: " in lines()[0]
+    door.call("ReleaseSavedStateFiles", handle)
+
+
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError])
+def test_telling_is_never_a_failure(
+    libraries: dict[int, CDoor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Lines, error: type[Exception]
+) -> None:
+    def fail(*arguments: object, **more: object) -> None:
+        raise error
+
+    path, door = damaged_state(tmp_path / "damaged.vmrs"), libraries[2021]
+    monkeypatch.setattr(calls, "damage", fail)
+    monkeypatch.setattr(calls, "why_no_more", fail)
+    handle = door.load(path)
+    assert len(door.read(handle, BLOCK - 16, 64)) == 16
+    door.call("ReleaseSavedStateFiles", handle)
+    assert lines() == []
+
+
+def test_an_interrupt_while_telling_is_a_failure_that_leaves_nothing(
+    libraries: dict[int, CDoor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Lines
+) -> None:
+    def interrupt(handle: int) -> None:
+        raise KeyboardInterrupt
+
+    before = set(HANDLES._instances)
+    monkeypatch.setattr(calls, "damage", interrupt)
+    handle, path = c.c_void_p(1), damaged_state(tmp_path / "damaged.vmrs")
+    with pytest.raises(KeyboardInterrupt):
+        assert libraries[2021].ask("LoadSavedStateFileU8", str(path).encode(), c.byref(handle)) == 0x80004004
+        for _ in range(100):
+            time.sleep(0.01)  # the interrupt is the host's, who is Python here
+    assert handle.value is None
+    assert set(HANDLES._instances) == before
+
+
 def test_the_other_function_is_named(
     libraries: dict[int, CDoor], sample_guest: Path, tmp_path: Path, lines: Lines
 ) -> None:
@@ -116,6 +175,10 @@ def test_the_other_function_is_named(
         with pytest.raises(Failure):
             door.load(*paths)
         assert lines()[0].endswith(advice)
+    vsv_path.write_bytes(b"")
+    with pytest.raises(Failure):
+        door.load(bin_path)
+    assert lines()[0].endswith("(give the right twin as companion)"), "both together would fail as well"
     vsv_path.unlink()
     with pytest.raises(Failure):
         door.load(bin_path)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 
 class _Shown:
-    """Shows the fields, for people at a prompt; of a union without a name the first."""
+    """Shows the fields, for people at a prompt; of a union without a name the first. Not for those that hold pointers."""
 
     _fields_: ClassVar[Sequence[tuple[Any, ...]]]
 
@@ -173,7 +173,7 @@ class GuestOsInfo(Union):
         return f"GuestOsInfo({self.AsUINT64:#x}, {reading!r})"
 
 
-class DosImageInfo(_Shown, Structure):
+class DosImageInfo(Structure):
     """DOS_IMAGE_INFO, 24 bytes (2021)."""
 
     _fields_ = (
@@ -184,7 +184,7 @@ class DosImageInfo(_Shown, Structure):
     )
 
 
-class ModuleInfo(_Shown, Structure):
+class ModuleInfo(Structure):
     """MODULE_INFO, 32 bytes (2021)."""
 
     _fields_ = (("ProcessImageName", c.c_char_p), ("Image", DosImageInfo))

@@ -230,7 +230,7 @@ class AddressSpace:
             return self._leaves.page(gva)
         try:
             tiles = self._tiles
-        except (ImportError, MemoryError):  # numpy could not be loaded after all
+        except Exception:  # numpy could not be loaded after all, and nothing needs it
             sparing.never_numpy()
             return self._leaves.page(gva)
         page: int = tiles.tile(gva)[gva >> 12 & 511]

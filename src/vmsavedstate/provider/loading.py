@@ -20,8 +20,9 @@ def LoadSavedStateFile(vmrs_file: PathArgument) -> int:
     """
     try:
         state = open_state(vmrs_file)
-    except CompanionError as error:  # one file of a pair, and the other is not beside it
-        error.remedy = BOTH
+    except CompanionError as error:  # one file of a pair
+        if error.absent:
+            error.remedy = BOTH
         raise
     if state.format == "bin+vsv":
         state.close()

@@ -1,9 +1,10 @@
 /* Translates much, then scans; says what became of the process.
  *
- *     much VMRS THREADS [as BYTES | data BYTES | env VALUE]
+ *     much VMRS THREADS [as MIB | data MIB | env VALUE]
  *
- * With one thread it first prints whether numpy is here after 1, 30,001 and 60,000 translations. After the first one it
- * sets a limit, or the variable that numpy's linear algebra heeds.
+ * With one thread it first prints whether numpy is here after 1, 30,001 and 60,000 translations. After the first one,
+ * when all threads are there, it leaves itself so much more memory than it uses, or sets the variable that numpy's
+ * linear algebra heeds.
  */
 #include <dirent.h>
 #include <inttypes.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "vmsavedstatedump.h"
 
@@ -19,6 +21,7 @@
 
 static VM_SAVED_STATE_DUMP_HANDLE handle;
 static int alone;
+static pthread_barrier_t together;
 
 static int is_here(const char *what)
 {
@@ -43,6 +46,8 @@ static void *translate(void *argument)
 {
     uintptr_t failed = 0;
     (void)argument;
+    if (!alone)
+        pthread_barrier_wait(&together);
     for (int n = 1; n <= CALLS; n++) {
         failed += !translated();
         if (alone && (n == 30000 || n == CALLS - 1))
@@ -53,10 +58,19 @@ static void *translate(void *argument)
 
 static void change(const char *what, const char *value)
 {
-    struct rlimit limit = {strtoull(value, NULL, 10), strtoull(value, NULL, 10)};
-    if (strcmp(what, "env") == 0)
+    if (strcmp(what, "env") == 0) {
         setenv("OPENBLAS_NUM_THREADS", value, 1);
-    else if (setrlimit(strcmp(what, "as") == 0 ? RLIMIT_AS : RLIMIT_DATA, &limit) != 0)
+        return;
+    }
+    unsigned long all = 0, data = 0;
+    FILE *use = fopen("/proc/self/statm", "r"); /* pages: all, resident, shared, text, 0, data, 0 */
+    if (use == NULL || fscanf(use, "%lu %*u %*u %*u %*u %lu", &all, &data) != 2)
+        exit(4);
+    fclose(use);
+    int as = strcmp(what, "as") == 0;
+    rlim_t size = (rlim_t)(as ? all : data) * (rlim_t)sysconf(_SC_PAGESIZE) + (rlim_t)atoi(value) * 1024 * 1024;
+    struct rlimit limit = {size, size};
+    if (setrlimit(as ? RLIMIT_AS : RLIMIT_DATA, &limit) != 0)
         exit(4);
 }
 
@@ -85,13 +99,16 @@ int main(int argc, char **argv)
     alone = count == 1;
     if (alone)
         printf("%d ", is_here("openblas"));
+    pthread_barrier_init(&together, NULL, (unsigned)count + 1);
+    for (int n = 0; !alone && n < count; n++)
+        if (pthread_create(&threads[n], NULL, translate, NULL) != 0)
+            return 2;
     if (argc == 5)
         change(argv[3], argv[4]);
     if (alone)
         failed = (uintptr_t)translate(NULL);
-    for (int n = 0; !alone && n < count; n++)
-        if (pthread_create(&threads[n], NULL, translate, NULL) != 0)
-            return 2;
+    else
+        pthread_barrier_wait(&together);
     for (int n = 0; !alone && n < count; n++) {
         void *answer;
         pthread_join(threads[n], &answer);

@@ -59,11 +59,13 @@ def _open_companion(source: Source, companion: PathArgument | None) -> Source:
         found = [path for path in candidates if os.path.exists(path)]
         if not found:
             looked = ", ".join(candidates) or "nothing: the name ends neither in .bin nor in .vsv"
-            raise CompanionError(
+            error = CompanionError(
                 f"the other half of this .bin/.vsv pair is missing (looked for {looked})",
                 file=source.path,
                 remedy="put it beside this file, or name it as companion (--companion)",
             )
+            error.absent = True
+            raise error
         other = Source(found[0])
     if not has_signature(other):
         path, empty = other.path, other.size == 0

@@ -11,12 +11,12 @@ from typing import Any
 
 from ... import provider
 from ...datatypes.structures import VirtualProcessorRegister
-from ...errors import InvalidArgumentError, PageNotMapped, VmSavedStateError
+from ...errors import InvalidArgumentError, PageNotMapped
 from .. import sdk2018
 from ..guest_memory import read_physical, read_raw, why_no_more
 from ..images import DosImage
 from ..loading import damage
-from .guard import DONE, E_UNEXPECTED, TooSmallError, escaped, guarded, signed
+from .guard import DONE, E_UNEXPECTED, TooSmallError, escaped, guarded, signed, variant
 from .log import asked, tell
 from .pointers import Library, Pointer, Pointers, required
 from .signatures import functions
@@ -36,17 +36,18 @@ def attach(ffi: Library, lib: Library, generation: int) -> None:
     ffi.def_extern(name="vmss_attached", error=0, onerror=lambda *what: 0)(lambda: DONE)
 
 
-def _loaded(name: str, handle: int) -> int:
-    """The handle. Loading worked; that the file is damaged is told to who asked, for no code says it."""
-    if asked() and (found := damage(handle)):
-        count = "1 finding" if len(found) == 1 else f"{len(found)} findings"
-        tell(0, f"{name}: loaded, with damage ({count}; `vmrs verify` lists all): {found[0]}")
-    return handle
+def _tell_of_load(name: str, handle: int) -> None:
+    """Loading worked; that the file is damaged is told to who asked, for no code says it. What fails here is no failure."""
+    if asked():
+        with suppress(Exception):
+            if found := damage(handle):
+                count = "1 finding" if len(found) == 1 else f"{len(found)} findings"
+                tell(0, f"{name}: loaded, with damage ({count}; `vmrs verify` lists all): {found[0]}")
 
 
 def _tell_of_damage(name: str, handle: int, start: int, size: int, got: int, *, raw: bool = False) -> None:
-    """A read that came short is no failure; if damage is why, the log says so."""
-    with suppress(VmSavedStateError):  # the handle may have been released by another thread
+    """A read that came short is no failure; if damage is why, the log says so. What fails here is no failure either."""
+    with suppress(Exception):
         if why := why_no_more(handle, start + got, raw=raw):
             tell(0, f"{name}: {got:#x} of {size:#x} bytes from {start:#x}, because {why}")
 
@@ -70,12 +71,23 @@ class Calls(Pointers):
 
     def LoadSavedStateFile(self, width: int, vmrs: Pointer, handle: Pointer) -> None:
         required(handle)
-        handle[0] = _loaded("LoadSavedStateFile", self.functions.LoadSavedStateFile(self.path(width, vmrs)))
+        loaded = self.functions.LoadSavedStateFile(self.path(width, vmrs))
+        self._hand_out(handle, loaded, variant("LoadSavedStateFile", width))
 
     def LoadSavedStateFiles(self, width: int, bin_file: Pointer, vsv_file: Pointer, handle: Pointer) -> None:
         required(handle)
         paths = self.path(width, bin_file), self.path(width, vsv_file)
-        handle[0] = _loaded("LoadSavedStateFiles", self.functions.LoadSavedStateFiles(*paths))
+        self._hand_out(handle, self.functions.LoadSavedStateFiles(*paths), variant("LoadSavedStateFiles", width))
+
+    def _hand_out(self, handle: Pointer, loaded: int, name: str) -> None:
+        """Give the caller the handle; not if Ctrl-C comes while the log is written, which is a failure for him."""
+        handle[0] = loaded
+        try:
+            _tell_of_load(name, loaded)
+        except BaseException:
+            handle[0] = 0
+            self.functions.ReleaseSavedStateFiles(loaded)
+            raise
 
     def ApplyPendingSavedStateFileReplayLog(self, width: int, vmrs: Pointer) -> None:
         self.functions.ApplyPendingSavedStateFileReplayLog(self.path(width, vmrs))

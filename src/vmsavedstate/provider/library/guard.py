@@ -57,9 +57,12 @@ def guarded(item: Function, call: Callable[..., None]) -> Callable[..., int]:
 
 def _called(item: Function, arguments: tuple[object, ...]) -> str:
     """The name under which it was called: the first argument of those with wide strings is the bytes of a character."""
-    if not item.wide:
-        return item.name
-    return item.name + {1: "U8", 2: " (of UTF-16 strings)", 4: "W32"}[cast(int, arguments[0])]
+    return variant(item.name, cast(int, arguments[0])) if item.wide else item.name
+
+
+def variant(name: str, width: int) -> str:
+    """The name of the variant of a function for strings with so many bytes a character."""
+    return name + {1: "U8", 2: " (of UTF-16 strings)", 4: "W32"}[width]
 
 
 def _why(item: Function, error: BaseException, arguments: tuple[object, ...]) -> str:

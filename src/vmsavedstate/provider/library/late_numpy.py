@@ -15,27 +15,37 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-from ...paging.sparing import NEEDED, has_room
+from ...paging import sparing
 
-VARIABLE = b"OPENBLAS_NUM_THREADS"
+VARIABLE = sparing.VARIABLE.encode()
 
 
 def share_process() -> None:
     """Called where Python runs for this library alone: from now on numpy starts no threads in the host."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):  # the other generation may have been here
         sys.meta_path.insert(0, _Finder())
+        sparing.threads = threads
+
+
+def _c() -> ctypes.CDLL:
+    """The functions for the environment: Python knows that of its start, and the host may have changed it since."""
+    c = ctypes.CDLL(None)
+    c.getenv.restype = ctypes.c_char_p
+    return c
+
+
+def threads() -> int:
+    """How many threads numpy's linear algebra will have: what the host says, or one."""
+    given = _c().getenv(VARIABLE) or b""
+    return int(given) if given.isdigit() and int(given) else 1
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Sets the variable, unless the host has.
-
-    Through C: Python knows the environment of the moment it was started, and the host may have changed it since.
-    """
-    c = ctypes.CDLL(None)
-    c.getenv.restype = ctypes.c_char_p
+    """Sets the variable, unless the host has; an empty one is none."""
+    c = _c()
     given = c.getenv(VARIABLE)
-    c.setenv(VARIABLE, given or b"1", 1)  # an empty one is none
+    c.setenv(VARIABLE, given or b"1", 1)
     try:
         yield
     finally:
@@ -65,8 +75,9 @@ class _Loader(Loader):
         return self._real.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        if not has_room():
-            raise MemoryError(f"this call needs {NEEDED >> 20} MiB more memory than the limits of this process leave")
+        if not sparing.has_room():
+            needed = sparing.needed() >> 20
+            raise MemoryError(f"this call needs {needed} MiB more memory than the limits of this process leave")
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._real  # as if nobody had stood between
         with one_thread():

@@ -22,9 +22,9 @@ def asked() -> bool:
 
 
 def tell(code: int, message: str) -> None:
-    """One line, if somebody asked for it. A log that cannot be written is told once, on standard error."""
+    """One line, if somebody asked for it. A log that cannot be written is told once, to who sits at a terminal."""
     target = os.environ.get(VARIABLE)
-    if not target:
+    if not target or target == os.devnull:
         return
     line = BEGIN + f"0x{code:08X}: {' '.join(message.split())}\n".encode("utf-8", "backslashreplace")
     with suppress(Exception):
@@ -42,7 +42,7 @@ def tell(code: int, message: str) -> None:
 
 def _complain(target: str, why: str) -> None:
     global _complained
-    if not _complained:
+    if not _complained and os.isatty(2):  # else descriptor 2 may be anything: another file, a pipe that nobody reads
         _complained = True
         os.write(2, BEGIN + f"no log at {VARIABLE}={target}: {why}\n".encode("utf-8", "backslashreplace"))
 
