@@ -51,7 +51,7 @@ static void *translate(void *argument)
     for (int n = 1; n <= CALLS; n++) {
         failed += !translated();
         if (alone && (n == 30000 || n == CALLS - 1))
-            printf("%d ", is_here("openblas"));
+            printf("%d ", is_here("multiarray_umath"));
     }
     return (void *)failed;
 }
@@ -98,7 +98,7 @@ int main(int argc, char **argv)
     uintptr_t failed = 0;
     alone = count == 1;
     if (alone)
-        printf("%d ", is_here("openblas"));
+        printf("%d ", is_here("multiarray_umath"));
     pthread_barrier_init(&together, NULL, (unsigned)count + 1);
     for (int n = 0; !alone && n < count; n++)
         if (pthread_create(&threads[n], NULL, translate, NULL) != 0)
