@@ -40,6 +40,15 @@ def test_tables_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(space._leaves._known) <= 3
 
 
+def test_what_was_read_without_numpy_goes_when_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = placed({0x1000: table({0: 0x2003}), 0x2000: table({0: 0x3003}), 0x3000: table({0: 0x83})})
+    space = space_of(memory_of(tables, RAM), **LONG, cr3=0x1000)
+    for without in (True, False):
+        monkeypatch.setattr(sparing, "without_numpy", lambda without=without: without)
+        assert space.translate(0x5010) == 0x5010
+        assert ("_leaves" in vars(space)) == without
+
+
 PROGRAM = """
 import sys, vmsavedstate
 {before}

@@ -95,6 +95,9 @@ int main(int argc, char **argv)
     if (argc < 3 || LoadSavedStateFileU8(argv[1], &handle) != S_OK || !translated())
         return 1;
     int count = atoi(argv[2]);
+    char *ballast = malloc(100u << 20); /* so that it matters how much is used already */
+    if (ballast == NULL)
+        return 3;
     uintptr_t failed = 0;
     alone = count == 1;
     if (alone)
@@ -118,5 +121,6 @@ int main(int argc, char **argv)
     const char *variable = getenv("OPENBLAS_NUM_THREADS");
     printf("failed %d, threads %d, %s, 0x%08" PRIX32 "\n", (int)failed, count_threads(), variable ? variable : "unset",
            (uint32_t)scan);
+    free(ballast);
     return 0;
 }
