@@ -50,7 +50,7 @@ test: $(VENV)/.test  ## the fast suite, under two minutes
 	$(BIN)/python -m pytest -q -n auto -m "not slow"
 
 test-all: $(VENV)/.peers lint  ## everything: real states and guests (with QEMU), independent peers, both codecs
-	VMSAVEDSTATE_KERNEL=python $(BIN)/python -m pytest -q -n auto -m "not guest"
+	VMSAVEDSTATE_CODEC=python $(BIN)/python -m pytest -q -n auto -m "not guest"
 	$(BIN)/python -m pytest -q -n auto -m "not rare_guest"
 
 test-guests: $(VENV)/.peers  ## boot 17 real guests under QEMU, and compare every answer (Debian; five minutes)
@@ -70,4 +70,4 @@ bench: $(VENV)/.peers  ## speed and memory, as ratios against peers and limits
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) build provider rust/target src/*.egg-info screen.png .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find src -name '_kernel*.so' -delete
+	find src -name '_extension*.so' -delete

@@ -1,4 +1,4 @@
-"""Build script: everything static stands in pyproject.toml, here is only the optional compiled kernel."""
+"""Build script: everything static stands in pyproject.toml, only the optional extension is here."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from setuptools import setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools_rust import Binding, RustExtension
 
-KERNEL = RustExtension(
-    "vmsavedstate.codec._kernel",
+EXTENSION = RustExtension(
+    "vmsavedstate._extension",
     path="rust/Cargo.toml",
     binding=Binding.PyO3,
     py_limited_api=True,
-    debug=False,  # editable installs would otherwise get an unoptimised kernel
+    debug=False,  # editable installs would otherwise get an unoptimised extension
     optional=True,  # without a Rust toolchain the Python codec serves
 )
 
 
 class HonestWheel(bdist_wheel):  # type: ignore[misc]  # setuptools is not typed
-    """Tags the wheel after what was really built: abi3 with the kernel, pure Python without."""
+    """Tags the wheel by what was really built: abi3 with the extension, pure Python without."""
 
     def finalize_options(self) -> None:
-        """Wear the stable-ABI tag of the oldest supported Python."""
+        """Set the stable-ABI tag of the oldest supported Python."""
         self.py_limited_api = "cp310"
         super().finalize_options()
 
     def run(self) -> None:
         """Build first, then decide on the tag."""
         self.run_command("build")
-        built = Path(self.get_finalized_command("build").build_lib, "vmsavedstate", "codec")
-        self.root_is_pure = not [*built.glob("_kernel*.so"), *built.glob("_kernel*.pyd")]
+        built = Path(self.get_finalized_command("build").build_lib, "vmsavedstate")
+        self.root_is_pure = not [*built.glob("_extension*.so"), *built.glob("_extension*.pyd")]
         super().run()
 
 
-setup(rust_extensions=[KERNEL], cmdclass={"bdist_wheel": HonestWheel})
+setup(rust_extensions=[EXTENSION], cmdclass={"bdist_wheel": HonestWheel})

@@ -72,7 +72,7 @@ def batches(payloads: list[bytes]) -> list[tuple[bytes, bytes, int]]:
 
 def measure(name: str, payloads: list[bytes]) -> Iterator[Result]:
     """Three lines for one set of pages."""
-    if codec.kernel_is_built():
+    if codec.extension_is_built():
         kernel = codec.select("rust")
         work = batches(payloads)
         size = sum(out for _, _, out in work)

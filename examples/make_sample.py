@@ -23,7 +23,7 @@ from typing import Any
 
 import vmsavedstate
 from vmsavedstate import SavedStateWriter, Screen
-from vmsavedstate.formats.qemu_elf.register_file import parse_processor
+from vmsavedstate.registers import parse_qemu_text
 
 HERE = Path(__file__).parent
 MEMORY = 16 << 20
@@ -163,7 +163,7 @@ def main() -> None:
     processors = [piece for piece in re.split(r"^CPU#\d+\s*$", text, flags=re.MULTILINE) if piece.strip()]
     with SavedStateWriter(out, vendor=AMD, compress=True, overwrite=True) as writer:
         for index, piece in enumerate(processors):
-            writer.add_processor(index, parse_processor(piece))
+            writer.add_processor(index, parse_qemu_text(piece))
         for start, data in memory:
             writer.add_memory(start, len(data), partial(_slice, data))
         writer.set_screen(screen)

@@ -49,7 +49,7 @@ def test_an_error_tells_its_story_in_one_line() -> None:
 def test_every_module_says_what_it_is_for() -> None:
     folder = Path(vmsavedstate.__file__).parent
     for module in pkgutil.walk_packages([str(folder)], "vmsavedstate."):
-        if module.name.endswith((".__main__", "._kernel")):
+        if module.name.endswith((".__main__", "._extension")):
             continue
         __import__(module.name)
         assert sys.modules[module.name].__doc__, module.name
@@ -94,7 +94,7 @@ def test_the_evidence_is_closed_when_the_state_is_dropped(sample_guest: Path) ->
 
 
 def test_only_one_module_opens_evidence() -> None:
-    """``source`` reads, ``newfile`` makes what is new, ``app`` opens the null device. Nobody maps a file.
+    """``opening`` opens evidence, ``new_file`` makes what is new, ``app`` opens the null device. Nobody maps a file.
 
     ``apply_log`` writes into a file on request: Microsoft's ApplyPendingSavedStateFileReplayLog does nothing else.
     ``log`` appends lines to a log of its own, ``sparing`` asks the kernel how large this process is.
@@ -107,10 +107,10 @@ def test_only_one_module_opens_evidence() -> None:
                 opening.add(path.relative_to(folder).as_posix())
             assert not (isinstance(node, ast.Import) and any(item.name == "mmap" for item in node.names)), path
     others = {
-        "newfile.py",
+        "files/new_file.py",
         "cli/app.py",
-        "hvstorage/apply_log.py",
+        "containers/hvstorage/apply_log.py",
         "provider/library/log.py",
         "paging/sparing.py",
     }
-    assert opening == {"source.py", *others}
+    assert opening == {"files/opening.py", *others}

@@ -1,7 +1,7 @@
-//! The compiled kernel of the Python package `vmsavedstate`: XPRESS and page tokens, nothing else.
+//! The extension of the Python package `vmsavedstate`: XPRESS and page tokens, nothing else.
 //!
 //! This file is the boundary to Python; `xpress` and `tokens` know nothing of it. Decoding and encoding release the
-//! interpreter lock. Every function has a twin of the same name in `src/vmsavedstate/codec/`.
+//! interpreter lock. Every function has a fallback of the same name in `src/vmsavedstate/codec/`.
 
 mod tokens;
 mod xpress;
@@ -122,7 +122,7 @@ fn encode_block<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyByte
 }
 
 #[pymodule]
-fn _kernel(module: &Bound<'_, PyModule>) -> PyResult<()> {
+fn _extension(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(xpress_decode, module)?)?;
     module.add_function(wrap_pyfunction!(xpress_encode, module)?)?;
     module.add_function(wrap_pyfunction!(scan, module)?)?;

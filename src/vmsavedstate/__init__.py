@@ -17,7 +17,11 @@ from typing import TYPE_CHECKING
 from ._version import VERSION
 
 if TYPE_CHECKING:
-    from . import codec, convert, datatypes, errors, hvstorage, provider
+    from . import codec, datatypes, errors, provider
+    from . import export as convert
+    from .containers import hvstorage
+    from .containers.hvstorage.writer import StoreWriter
+    from .containers.keytree import KeyEntry, KeyTree
     from .errors import (
         CodecError,
         CompanionError,
@@ -41,15 +45,14 @@ if TYPE_CHECKING:
         VmSavedStateError,
         VtlNotEnabledError,
     )
+    from .export.vmrs import SavedStateWriter
     from .findings import Finding, Severity
-    from .formats.hyperv.writer import SavedStateWriter
-    from .hvstorage.writer import StoreWriter
-    from .keytree import KeyEntry, KeyTree
     from .memory import GuestPhysicalMemory, MemoryChunk, MemoryGap, MemoryRun
     from .paging import Access, AddressSpace, LostTable, MappedRun, Walk, WalkStep
     from .processor import Cpuid, GuestOs, Registers, VirtualProcessor
+    from .registers.values import FpuState, SegmentRegister, TableRegister
     from .screen import Screen
-    from .snapshot import CpuidLeaf, FpuState, SegmentRegister, StateChunk, TableRegister
+    from .snapshot import CpuidLeaf, StateChunk
     from .state import SavedState, open, open_store
 
 __version__ = VERSION
@@ -57,10 +60,10 @@ __version__ = VERSION
 _HOMES = {
     "open": "state",
     "open_store": "state",
-    "KeyEntry": "keytree",
-    "KeyTree": "keytree",
-    "SavedStateWriter": "formats.hyperv.writer",
-    "StoreWriter": "hvstorage.writer",
+    "KeyEntry": "containers.keytree",
+    "KeyTree": "containers.keytree",
+    "SavedStateWriter": "export.vmrs",
+    "StoreWriter": "containers.hvstorage.writer",
     "SavedState": "state",
     "VirtualProcessor": "processor",
     "GuestPhysicalMemory": "memory",
@@ -80,12 +83,12 @@ _HOMES = {
     "Finding": "findings",
     "Severity": "findings",
     "CpuidLeaf": "snapshot",
-    "FpuState": "snapshot",
-    "SegmentRegister": "snapshot",
+    "FpuState": "registers.values",
+    "SegmentRegister": "registers.values",
     "StateChunk": "snapshot",
-    "TableRegister": "snapshot",
+    "TableRegister": "registers.values",
 }
-_MODULES = ("codec", "convert", "datatypes", "errors", "hvstorage", "provider")
+_MODULES = ("codec", "convert", "datatypes", "errors", "export", "hvstorage", "provider", "registers")
 
 __all__ = [
     "Access",
@@ -141,10 +144,12 @@ __all__ = [
     "convert",
     "datatypes",
     "errors",
+    "export",
     "hvstorage",
     "open",
     "open_store",
     "provider",
+    "registers",
 ]
 
 

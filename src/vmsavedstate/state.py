@@ -6,17 +6,19 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from types import TracebackType
 
+from .containers.keytree import KeyTree
 from .datatypes.enums import VirtualProcessorVendor
 from .errors import RegisterNotAvailableError, SourceError, VtlNotEnabledError
+from .files.locks import SharedLock
+from .files.opening import PathArgument
 from .findings import Finding, FindingLog
-from .formats import GivenRegisters, is_core_dump, open_snapshot, open_tree
-from .keytree import KeyTree
+from .formats.detect import Inputs, is_core_dump, open_snapshot, open_tree
 from .memory import GuestPhysicalMemory
 from .paging import AddressSpaces
 from .processor import Cpuid, GuestOs, VirtualProcessor
+from .registers.values import GivenRegisters
 from .screen import Screen
 from .snapshot import Snapshot, StateChunk
-from .source import PathArgument, SharedLock
 
 __all__ = ["PathArgument", "SavedState", "is_core_dump", "open", "open_store"]
 
@@ -164,7 +166,7 @@ def open(
     """
     log = FindingLog(strict=strict)
     with log.telling():
-        return SavedState(open_snapshot(path, companion, registers, log))
+        return SavedState(open_snapshot(path, Inputs(companion, registers), log))
 
 
 def open_store(path: PathArgument, *, strict: bool = False) -> KeyTree:

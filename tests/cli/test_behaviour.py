@@ -32,8 +32,8 @@ def test_help_and_version() -> None:
     for arguments in (["-h"], ["--help"], ["info", "-h"], ["read", "--help"]):
         assert vmrs(*arguments).code == 0
     assert vmrs("--version").text.startswith("vmrs ")
-    assert vmrs("--version", VMSAVEDSTATE_KERNEL="python").text.endswith("kernel is not in use)\n")
-    assert vmrs("--version", VMSAVEDSTATE_KERNEL="perl").code == 2
+    assert vmrs("--version", VMSAVEDSTATE_CODEC="python").text.endswith("extension is not in use)\n")
+    assert vmrs("--version", VMSAVEDSTATE_CODEC="perl").code == 2
 
 
 def test_help_lists_every_command_that_exists() -> None:
@@ -181,7 +181,7 @@ def test_python_twin_gives_the_same(tmp_path: Path) -> None:
         ["read", str(SAMPLE), "--gpa", "0x100000", "--size", "1MiB"],
         ["info", str(path)],
     ):
-        assert vmrs(*arguments, VMSAVEDSTATE_KERNEL="python").out == vmrs(*arguments).out
+        assert vmrs(*arguments, VMSAVEDSTATE_CODEC="python").out == vmrs(*arguments).out
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX")

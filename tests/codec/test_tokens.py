@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmsavedstate.codec import BAD, BLOCK, END, MORE, PAGE, SEGMENT, Codec, ScanAnswer, kernel_is_built, select
+from vmsavedstate.codec import BAD, BLOCK, END, MORE, PAGE, SEGMENT, Codec, ScanAnswer, extension_is_built, select
 
-CODECS = ["python", *(["rust"] if kernel_is_built() else [])]
+CODECS = ["python", *(["rust"] if extension_is_built() else [])]
 END_TOKEN = b"\xff\xff\xff\xff"
 
 
@@ -187,7 +187,7 @@ def test_encoder_round_trip(codec: Codec, number: int) -> None:
     assert decoded(codec, codec.encode_block(plain)) == plain
 
 
-@pytest.mark.skipif(not kernel_is_built(), reason="the compiled kernel is not built")
+@pytest.mark.skipif(not extension_is_built(), reason="the compiled kernel is not built")
 @pytest.mark.parametrize("number", range(4))
 def test_twins_encode_the_same(number: int) -> None:
     plain = STREAMS[number][1]
@@ -205,7 +205,7 @@ tokens = st.one_of(
 )
 
 
-@pytest.mark.skipif(not kernel_is_built(), reason="the compiled kernel is not built")
+@pytest.mark.skipif(not extension_is_built(), reason="the compiled kernel is not built")
 @given(st.lists(tokens, max_size=12).map(b"".join), st.integers(0, 3000), st.integers(0, BLOCK), st.integers(0, 9000))
 @settings(max_examples=800)
 def test_twins_agree_on_anything(stream: bytes, window: int, start: int, size: int) -> None:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmsavedstate.codec import Codec, kernel_is_built, select
+from vmsavedstate.codec import Codec, extension_is_built, select
 from vmsavedstate.errors import CodecError
 
-CODECS = ["python", *(["rust"] if kernel_is_built() else [])]
+CODECS = ["python", *(["rust"] if extension_is_built() else [])]
 
 
 @pytest.fixture(params=CODECS)
@@ -124,7 +124,7 @@ def _outcome(decode: Callable[[bytes, int], bytes], data: bytes, size: int) -> t
         return error.message, error.position, error.produced
 
 
-@pytest.mark.skipif(not kernel_is_built(), reason="the compiled kernel is not built")
+@pytest.mark.skipif(not extension_is_built(), reason="the compiled kernel is not built")
 @given(
     st.binary(max_size=300) | st.lists(st.sampled_from([0, 255, 7, 15, 64, 128, 1]), max_size=40).map(bytes),
     st.integers(0, 5000),
@@ -135,7 +135,7 @@ def test_twins_agree_on_anything(data: bytes, size: int) -> None:
     assert _outcome(select("rust").xpress_decode, data, size) == _outcome(select("python").xpress_decode, data, size)
 
 
-@pytest.mark.skipif(not kernel_is_built(), reason="the compiled kernel is not built")
+@pytest.mark.skipif(not extension_is_built(), reason="the compiled kernel is not built")
 @given(st.sampled_from(range(len(PAGES))), st.integers(0, 4095), st.integers(0, 255), st.integers(0, 4200))
 @settings(max_examples=600)
 def test_twins_agree_on_damaged_pages(number: int, at: int, byte: int, size: int) -> None:

@@ -20,7 +20,7 @@ from vmsavedstate import (
     VirtualProcessor,
 )
 from vmsavedstate.datatypes import PagingMode
-from vmsavedstate.formats.qemu_elf.register_file import parse_processor
+from vmsavedstate.registers import parse_qemu_text
 
 from .capture import PAGE, Frozen, TlbLine
 from .programs import MESSAGE, Region, key, word_size
@@ -61,7 +61,7 @@ def write_state(frozen: Frozen, path: Path, *, compress: bool) -> Path:
     arm = "TCR_EL1" in frozen.gdb[0]
     with SavedStateWriter(path, architecture="arm64" if arm else "x64", compress=compress) as writer:
         for cpu in range(frozen.processors):
-            values: Any = arm64_registers(frozen.gdb[cpu]) if arm else parse_processor(frozen.monitor[cpu])
+            values: Any = arm64_registers(frozen.gdb[cpu]) if arm else parse_qemu_text(frozen.monitor[cpu])
             if not arm:
                 values["cr8"] = frozen.gdb[cpu]["cr8"]
             writer.add_processor(cpu, values)

@@ -10,7 +10,7 @@ import pytest
 
 import vmsavedstate
 from vmsavedstate import RegisterNotAvailableError, SavedState, SegmentRegister, TableRegister, VirtualProcessor
-from vmsavedstate.convert import write_vmrs
+from vmsavedstate.export import write_vmrs
 
 from .addresses import choose
 from .capture import Frozen

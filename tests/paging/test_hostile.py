@@ -120,7 +120,7 @@ def test_very_many_tiles_do_not_make_a_very_large_pool(monkeypatch: pytest.Monke
     directory = table({number: number << 21 | 0x83 for number in range(512)})
     tables = {0x1000: table({0: 0x2003}), 0x2000: table({0: 0x3003, 1: 0x3003}), 0x3000: directory}
     space = space_of(memory_of(placed(tables), RAM), **LONG, cr3=0x1000)
-    small = module.Tiles(space._memory, space._layout, {}, limit=64)
+    small = module.Tiles(space._memory, space._regime, {}, limit=64)
     asked = np.arange(0, 1 << 31, 1 << 21, dtype=np.uint64)
     found, there = small.translate(asked)
     assert there.all() and np.array_equal(found, asked & np.uint64((1 << 30) - 1))

@@ -66,7 +66,7 @@ def test_every_way_to_ask_gives_one_answer(case: Any, seed: int) -> None:
             assert walk.access == 0 and walk.size > 0
             last = gva + min(walk.size, 1 << 40) - 1
             assert space.walk(last).gpa is None, "so many bytes are not mapped"
-        if space._layout.normal(gva) != gva:
+        if space._regime.normal(gva) != gva:
             continue  # enumeration speaks of plain addresses
         assert [run.gpa + gva - run.gva for run in runs] == ([] if gpa is None else [gpa])
         assert [run.access for run in runs] == ([] if gpa is None else [walk.access])
@@ -116,7 +116,7 @@ def test_a_pool_that_is_full_begins_anew(limit: int) -> None:
     many = np.array([*asked, *asked, *elsewhere, *asked], dtype=np.uint64)
     expected, there = space.translate_many(many)
     views: dict[int, memoryview] = {}
-    small = Tiles(space._memory, space._layout, views, limit=limit)
+    small = Tiles(space._memory, space._regime, views, limit=limit)
     for _ in range(3):
         found, known = small.translate(many)
         assert np.array_equal(found, expected) and np.array_equal(known, there)

@@ -30,8 +30,8 @@ MODES = {
 def test_x86(name: str) -> None:
     registers, mode, levels = MODES[name]
     assert paging_mode("x86", registers, "VP 0") == mode
-    layout = select("x86", registers, "VP 0")
-    assert (layout.mode, layout.levels) == (mode, levels)
+    regime = select("x86", registers, "VP 0")
+    assert (regime.mode, regime.levels) == (mode, levels)
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def test_x86(name: str) -> None:
      (28, 14, 0, 2), (39, 14, 0, 1), (12, 16, 0, 3), (22, 16, 0, 2), (35, 16, 0, 1), (48, 12, 0, 1), (47, 16, 0, 1)],
 )  # fmt: skip
 def test_arm64_levels(size: int, granule: int, more: int, levels: int) -> None:
-    layout = select("arm64", arm(tcr(size, size, granule, more=more)), "VP 0")
-    assert [len(tree.form.levels) for tree in layout.trees] == [levels, levels]
-    assert [(tree.start, tree.end) for tree in layout.trees] == [
+    regime = select("arm64", arm(tcr(size, size, granule, more=more)), "VP 0")
+    assert [len(tree.form.levels) for tree in regime.trees] == [levels, levels]
+    assert [(tree.start, tree.end) for tree in regime.trees] == [
         (0, 1 << 64 - size),
         ((1 << 64) - (1 << 64 - size), 1 << 64),
     ]
@@ -66,8 +66,8 @@ def test_arm64_sizes_out_of_range_have_no_tables(size: int, granule: int) -> Non
     ],
 )
 def test_arm64_roots(granule: int, size: int, ips: int, more: int, ttbr: int, root: int) -> None:
-    layout = select("arm64", arm(tcr(size, 16, granule, ips=ips, more=more), ttbr), "VP 0")
-    assert layout.trees[0].root == root
+    regime = select("arm64", arm(tcr(size, 16, granule, ips=ips, more=more), ttbr), "VP 0")
+    assert regime.trees[0].root == root
 
 
 def test_reserved_granules_are_taken_as_4_kib() -> None:
@@ -96,8 +96,8 @@ def test_forced() -> None:
 
 
 def test_without_paging_bit_like_the_provider() -> None:
-    layout = select("x86", {"cr0": 0x10, "cr3": 0, "cr4": 0, "efer": 0}, "", ignore_pg=True)
-    assert (layout.mode, layout.levels) == (PagingMode.X86_32BIT, 2)
+    regime = select("x86", {"cr0": 0x10, "cr3": 0, "cr4": 0, "efer": 0}, "", ignore_pg=True)
+    assert (regime.mode, regime.levels) == (PagingMode.X86_32BIT, 2)
     assert select("x86", LONG | {"cr0": 0x11, "cr3": 0}, "", ignore_pg=True).levels == 4
 
 

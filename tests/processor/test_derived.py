@@ -98,8 +98,8 @@ def test_unconfirmed_values_stand_apart(tmp_path: Path) -> None:
 
 def test_typed_names_are_those_the_format_has() -> None:
     """The names for type checkers neither lack a register of the layouts nor invent one."""
-    from vmsavedstate.formats.hyperv import register_layout as layouts
-    from vmsavedstate.register_names import Arm64RegisterNames, X86RegisterNames
+    from vmsavedstate.formats.hyperv.layout import registers as layouts
+    from vmsavedstate.registers.names import Arm64RegisterNames, X86RegisterNames
 
     chunks = (*layouts.X86_CHUNKS, *layouts.X86_OPTIONAL_CHUNKS, *layouts.ARM64_CHUNKS)
     kinds = {name: kind for chunk in chunks for name, (_, kind) in chunk.registers.items()}

@@ -18,11 +18,11 @@ from support.states import damaged_state, legacy_pair, numbered_pages, write_sta
 from vmsavedstate import SavedStateWriter, SegmentRegister, TableRegister, codec, provider
 from vmsavedstate.datatypes import RegisterId, RegisterIdX64, RegisterIdX86, VirtualProcessorRegisterValue
 from vmsavedstate.errors import InvalidArgumentError
+from vmsavedstate.files.overlay import Patch
 from vmsavedstate.formats.hyperv.ram_blocks import RamBlocks
-from vmsavedstate.patches import Patch
 from vmsavedstate.provider import instance as instance_module
 from vmsavedstate.provider.instance import HANDLES
-from vmsavedstate.snapshot import RegisterValue
+from vmsavedstate.registers.values import RegisterValue
 
 E_FAIL = 0x80004005
 E_INVALIDARG, FILE_CORRUPT, INVALID_VP_STATE, VTL_NOT_ENABLED = 0x80070057, 0x80070570, 0xC0370506, 0xC0370509

@@ -15,7 +15,7 @@ import pytest
 import vmsavedstate
 from provider.test_build import COMPILERS, run
 from vmsavedstate.provider.library import build as builder
-from vmsavedstate.provider.library import source
+from vmsavedstate.provider.library import c_source as source
 
 CLIENTS = Path(__file__).parent / "clients"
 FINE = "0x00000000\n" * 3

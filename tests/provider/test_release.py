@@ -10,7 +10,7 @@ import pytest
 
 from provider.doors import Door, Failure
 from vmsavedstate import AddressSpace, GuestPhysicalMemory
-from vmsavedstate.source import Source
+from vmsavedstate.files.source import Source
 
 KERNEL, TEXT = 0xFFFFFFFF80100700, b"VMSAVEDSTATE"
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from vmsavedstate import AddressSpace, GuestPhysicalMemory, SegmentRegister
 from vmsavedstate.paging.selection import select
-from vmsavedstate.snapshot import MemoryRange, RegisterValue, Unreadable
+from vmsavedstate.registers.values import RegisterValue
+from vmsavedstate.snapshot import MemoryRange, Unreadable
 
 PAGE = 4096
 Ranges = Sequence[tuple[int, int]]

@@ -61,9 +61,9 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
     if wanted and not ctx.resilient_parsing:
         from .. import __version__, codec
 
-        kernel = codec.active().name
-        told = "compiled kernel" if kernel == "rust" else "pure Python, slower; the compiled kernel is not in use"
-        click.echo(f"vmrs {__version__} (codec: {kernel}, {told})")
+        name = codec.active().name
+        which = "compiled extension" if name == "rust" else "pure Python, slower; the compiled extension is not in use"
+        click.echo(f"vmrs {__version__} (codec: {name}, {which})")
         ctx.exit()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..convert import Conversion, RegisterChange, write_vmrs
+from ..export import Conversion, RegisterChange, write_vmrs
 from .app import DONE, INPUT_AT_FAULT
 from .arguments import BYTE, Evidence, opened, state_arguments
 from .output import human_size, progress_bar

@@ -10,7 +10,7 @@ import click
 from ..datatypes import PagingMode
 from ..errors import RegisterNotAvailableError, ScreenError
 from ..processor import VirtualProcessor
-from ..snapshot import SegmentRegister
+from ..registers.values import SegmentRegister
 from ..state import SavedState
 from .arguments import Evidence, json_option, opened, state_arguments
 from .output import findings_json, human_size, show_fields, show_findings, show_json, show_table

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from ..containers.keytree import KeyEntry, KeyTree
 from ..errors import CorruptFileError, InvalidArgumentError, KeyNotFoundError
-from ..keytree import KeyEntry, KeyTree
 from ..state import open_store
 from .arguments import FILE, file_argument, json_option
 from .output import hex_lines, output_file, printable, refuse_terminal, show_json, show_table, tell_findings

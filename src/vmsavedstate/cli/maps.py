@@ -9,15 +9,7 @@ import click
 
 from ..paging import LostTable, MappedRun
 from .app import DONE, INPUT_AT_FAULT
-from .arguments import (
-    Evidence,
-    SpaceChoice,
-    json_option,
-    opened,
-    range_arguments,
-    space_arguments,
-    state_arguments,
-)
+from .arguments import Evidence, SpaceChoice, json_option, opened, range_arguments, space_arguments, state_arguments
 from .output import human_size, stream_json
 
 SHOWN_LOST = 20

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ERROR_WRITE_FAULT, FormatError, InvalidArgumentError, SourceError, VmSavedStateError
+from ..files.new_file import NewFile
 from ..findings import Finding, Severity
 from ..memory import MemoryGap
-from ..newfile import NewFile
 from ..state import is_core_dump, open_store
 
 if TYPE_CHECKING:

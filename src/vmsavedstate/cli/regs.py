@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..processor import VirtualProcessor
-from ..snapshot import FpuState, RegisterValue, SegmentRegister, TableRegister
+from ..registers.values import FpuState, RegisterValue, SegmentRegister, TableRegister
 from .arguments import VP_ID, VTL, Evidence, chosen_processor, json_option, opened, state_arguments
 from .output import show_json
 

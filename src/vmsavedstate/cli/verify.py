@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, cast
 
 import click
 
+from ..containers.keytree import KeyTree
 from ..errors import CorruptFileError, PartitionStateNotFoundError, ScreenError, VmSavedStateError
 from ..findings import Finding, Severity
-from ..keytree import KeyTree
 from ..memory import MemoryGap
 from ..state import SavedState, open_store
 from ..state import open as open_state

@@ -1,8 +1,8 @@
-"""XPRESS and page tokens, and the one choice between the compiled kernel and its Python twin.
+"""XPRESS and page tokens, and the one choice between the extension and the fallback in Python. Knows no files.
 
-The kernel serves when it was built; ``VMSAVEDSTATE_KERNEL=python`` forces the twin, ``VMSAVEDSTATE_KERNEL=rust``
-demands the kernel. A kernel that is there but does not load is an error, never a silent fallback to something 50
-times slower.
+The extension is used where it was built; ``VMSAVEDSTATE_CODEC=python`` forces the fallback, ``VMSAVEDSTATE_CODEC=rust``
+demands the extension (``VMSAVEDSTATE_KERNEL`` is the variable's old name). An extension that is installed and does not load
+is an error: the fallback is 50 times slower, so nobody should get it without knowing.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Codec(Protocol):
 
 
 class PythonCodec:
-    """The twin: pure Python, no compiled code."""
+    """The fallback: pure Python, no compiled code."""
 
     name = "python"
     xpress_decode = staticmethod(xpress.decode)
@@ -73,50 +73,50 @@ class PythonCodec:
 
 
 class RustCodec:
-    """The compiled kernel; releases the interpreter lock while it decodes."""
+    """The extension; releases the interpreter lock while it decodes."""
 
     name = "rust"
 
     def __init__(self) -> None:
-        from . import _kernel
+        from .. import _extension
 
-        self._kernel = _kernel
-        self.xpress_encode = _kernel.xpress_encode
-        self.scan = _kernel.scan
-        self.decode = _kernel.decode
-        self.encode_block = _kernel.encode_block
+        self._extension = _extension
+        self.xpress_encode = _extension.xpress_encode
+        self.scan = _extension.scan
+        self.decode = _extension.decode
+        self.encode_block = _extension.encode_block
 
     def xpress_decode(self, data: bytes, size: int) -> bytes:
         """``size`` bytes of plain LZ77 output; CodecError."""
-        out, message, position, produced = self._kernel.xpress_decode(data, size)
+        out, message, position, produced = self._extension.xpress_decode(data, size)
         if message:
             raise CodecError(message, position=position, produced=produced)
         return out
 
 
-def kernel_is_built() -> bool:
-    """Whether a compiled kernel is installed, loadable or not."""
-    return importlib.util.find_spec(f"{__name__}._kernel") is not None
+def extension_is_built() -> bool:
+    """Whether the extension is installed, whether or not it loads."""
+    return importlib.util.find_spec("._extension", __name__.rpartition(".")[0]) is not None
 
 
 def select(choice: str) -> Codec:
-    """The codec for one value of ``VMSAVEDSTATE_KERNEL``: empty, ``python`` or ``rust``.
+    """The codec for one value of ``VMSAVEDSTATE_CODEC``: empty, ``python`` or ``rust``.
 
-    Raises InvalidArgumentError for any other value, VmSavedStateError when the kernel is demanded or built but does not
+    Raises InvalidArgumentError for any other value, VmSavedStateError where the extension is demanded or built and does not
     load.
     """
     if choice not in ("", "python", "rust"):
         raise InvalidArgumentError(
-            f"VMSAVEDSTATE_KERNEL is {choice!r}", remedy="set it to 'python' or 'rust', or leave it unset"
+            f"VMSAVEDSTATE_CODEC is {choice!r}", remedy="set it to 'python' or 'rust', or leave it unset"
         )
-    if choice == "python" or (not choice and not kernel_is_built()):
+    if choice == "python" or (not choice and not extension_is_built()):
         return PythonCodec()
     try:
         return RustCodec()
     except ImportError as error:
         raise VmSavedStateError(
-            f"the compiled kernel does not load: {error}",
-            remedy="reinstall the package, or set VMSAVEDSTATE_KERNEL=python to run without it",
+            f"the extension does not load: {error}",
+            remedy="reinstall the package, or set VMSAVEDSTATE_CODEC=python to run without it",
         ) from error
 
 
@@ -124,10 +124,10 @@ _active: Codec | None = None
 
 
 def active() -> Codec:
-    """The codec that serves this process; chosen at the first call."""
+    """The codec of this process; chosen at the first call."""
     global _active
     if _active is None:
-        _active = select(os.environ.get("VMSAVEDSTATE_KERNEL", ""))
+        _active = select(os.environ.get("VMSAVEDSTATE_CODEC") or os.environ.get("VMSAVEDSTATE_KERNEL", ""))
     return _active
 
 

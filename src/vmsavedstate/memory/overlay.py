@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..patches import Patch, PatchSet
+from ..files.overlay import Patch, PatchSet
 from ..snapshot import PageBacking, Unreadable
 
 

@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import GuestMemoryError
-from ..patches import Patch
+from ..files.overlay import Patch
 from ..snapshot import PAGE_SIZE, MemoryRange, PageBacking, Unreadable
 from .block_cache import CachedBacking
 from .gaps import MemoryGap, merged_gaps

@@ -23,7 +23,7 @@ from ..memory import (
 )
 from . import sparing
 from .leaves import Leaves
-from .selection import TOP, Layout
+from .selection import TOP, Regime
 from .walk import Walk, walk
 
 if TYPE_CHECKING:
@@ -45,15 +45,15 @@ class AddressSpace:
     the saved memory, to a device. Safe to use from several threads.
     """
 
-    def __init__(self, memory: GuestPhysicalMemory, layout: Layout) -> None:
+    def __init__(self, memory: GuestPhysicalMemory, regime: Regime) -> None:
         self._memory = memory
         self._read_physical = memory.read
-        self._layout = layout
+        self._regime = regime
         self._views: dict[int, memoryview] = {}  # address >> 21 -> its tile; filled by _tiles
 
     def __str__(self) -> str:
         """The paging form and the roots of the tables: ``long, 4 levels, from 0x1000``."""
-        trees = dict.fromkeys(f"{tree.form.name}, from {tree.root:#x}" for tree in self._layout.trees)
+        trees = dict.fromkeys(f"{tree.form.name}, from {tree.root:#x}" for tree in self._regime.trees)
         return "; ".join(trees) or ("no tables" if self.paging_mode == PagingMode.ARMV8 else "without paging")
 
     def __repr__(self) -> str:
@@ -63,17 +63,17 @@ class AddressSpace:
     @property
     def paging_mode(self) -> PagingMode:
         """The mode as Microsoft counts them: five levels are LONG too."""
-        return self._layout.mode
+        return self._regime.mode
 
     @property
     def levels(self) -> int:
         """Levels of page tables, of the larger half on ARM64; 0 without paging."""
-        return self._layout.levels
+        return self._regime.levels
 
     @property
     def roots(self) -> tuple[int, ...]:
         """Guest physical addresses of the root tables: of the lower and upper half on ARM64, else one; () without paging."""
-        return tuple(dict.fromkeys(tree.root for tree in self._layout.trees))
+        return tuple(dict.fromkeys(tree.root for tree in self._regime.trees))
 
     def translate(self, gva: int) -> int:
         """The guest physical address of ``gva``.
@@ -93,7 +93,7 @@ class AddressSpace:
 
         Raises GuestMemoryError where a page table on the way is missing from the file or damaged.
         """
-        return walk(self._memory, self._layout, check_address(gva))
+        return walk(self._memory, self._regime, check_address(gva))
 
     def translate_many(
         self, gvas: Sequence[int] | npt.NDArray[np.uint64]
@@ -217,11 +217,11 @@ class AddressSpace:
         from .tiles import Tiles
 
         self.__dict__.pop("_leaves", None)
-        return Tiles(self._memory, self._layout, self._views)
+        return Tiles(self._memory, self._regime, self._views)
 
     @cached_property
     def _leaves(self) -> Leaves:
-        return Leaves(self._memory, self._layout)
+        return Leaves(self._memory, self._regime)
 
     def _page(self, gva: int) -> int:
         """The guest physical address of the page plus 1, 0 where it is not mapped; as tiles have it."""
@@ -251,7 +251,7 @@ class AddressSpace:
         from .enumeration import batches
 
         check_address(start)
-        return batches(self._memory, self._layout, start, min(end, TOP), lost)
+        return batches(self._memory, self._regime, start, min(end, TOP), lost)
 
     def _pieces(self, gva: int, size: int, fill: int | None) -> Iterator[tuple[int, int, int | str]]:
         """(address, size, guest physical address, or why there is none) of the stretches of a range, neighbours joined.
@@ -292,7 +292,7 @@ class AddressSpace:
             return TILE - gva % TILE
         if gva % TILE:
             return PAGE - gva % PAGE
-        size = self.walk(gva).size if self._layout.trees else TILE  # large pages are passed over whole
+        size = self.walk(gva).size if self._regime.trees else TILE  # large pages are passed over whole
         return size - gva % size
 
     def _single_gaps(self, gva: int, size: int) -> Iterator[MemoryGap]:
@@ -320,14 +320,14 @@ class AddressSpaces:
     def __init__(self, memory: GuestPhysicalMemory) -> None:
         self._memory = memory
         self._lock = threading.Lock()
-        self._known: weakref.WeakValueDictionary[Layout, AddressSpace] = weakref.WeakValueDictionary()
+        self._known: weakref.WeakValueDictionary[Regime, AddressSpace] = weakref.WeakValueDictionary()
 
-    def get(self, layout: Layout) -> AddressSpace:
-        """The address space of a layout, kept as long as somebody uses it."""
+    def get(self, regime: Regime) -> AddressSpace:
+        """The address space of a regime, kept as long as somebody uses it."""
         with self._lock:
-            space = self._known.get(layout)
+            space = self._known.get(regime)
             if space is None:
-                space = self._known[layout] = AddressSpace(self._memory, layout)
+                space = self._known[regime] = AddressSpace(self._memory, regime)
             return space
 
 

@@ -17,7 +17,7 @@ from ..errors import GuestMemoryError, PageTablesError
 from ..memory import GuestPhysicalMemory
 from .access import Access
 from .forms import NEVER, Form, Level
-from .selection import TOP, Layout, Tree
+from .selection import TOP, Regime, Tree
 from .vectors import PAGE_SHIFT, Addresses, denied, entry_type, is_hole, pages_of, tables_of
 
 MANY_TABLES = 1 << 13  # visits that are granted to any set of tables, however small
@@ -140,7 +140,7 @@ def mapped_runs(batches: Iterator[Runs]) -> Iterator[MappedRun]:
         yield pending
 
 
-def batches(memory: GuestPhysicalMemory, layout: Layout, start: int, end: int, lost: Told | None) -> Iterator[Runs]:
+def batches(memory: GuestPhysicalMemory, regime: Regime, start: int, end: int, lost: Told | None) -> Iterator[Runs]:
     """The runs between two addresses, in batches; each batch ascends and is merged in itself.
 
     ``lost`` is called for tables that cannot be read; without it those that are missing or damaged raise
@@ -149,12 +149,12 @@ def batches(memory: GuestPhysicalMemory, layout: Layout, start: int, end: int, l
     """
     if start >= end:
         return
-    if not layout.trees:
-        if start < layout.identity:
-            values = (start, start, min(end, layout.identity) - start, layout.rights)
+    if not regime.trees:
+        if start < regime.identity:
+            values = (start, start, min(end, regime.identity) - start, regime.rights)
             yield Runs(*(np.array([value], dtype=np.uint64) for value in values))
         return
-    wanted = [tree for tree in layout.trees if start < tree.end and end > tree.start]
+    wanted = [tree for tree in regime.trees if start < tree.end and end > tree.start]
     for form, trees in groupby(wanted, key=attrgetter("form")):  # halves of the same form go together
         yield from _Enumeration(memory, form, list(trees), start, end, lost).run()
 

@@ -7,15 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .access import (
-    NO_EXECUTE,
-    NO_KERNEL_EXECUTE,
-    NO_USER,
-    NO_USER_EXECUTE,
-    NOT_ACCESSED,
-    READ_ONLY,
-    Rights,
-)
+from .access import NO_EXECUTE, NO_KERNEL_EXECUTE, NO_USER, NO_USER_EXECUTE, NOT_ACCESSED, READ_ONLY, Rights
 
 
 class Field(NamedTuple):

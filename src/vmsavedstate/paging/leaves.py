@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..memory import GuestPhysicalMemory
 from .forms import Level
-from .selection import Layout, Tree
+from .selection import Regime, Tree
 from .walk import PAGE, classify, read_table, visits
 
 TILE_SHIFT = 21
@@ -31,16 +31,16 @@ def entries_of_tile(level: Level) -> int:
     return min(1 << TILE_SHIFT - level.shift, 1 << level.bits)
 
 
-def leaf_at(memory: GuestPhysicalMemory, layout: Layout, gva: int) -> Leaf | int | None:
+def leaf_at(memory: GuestPhysicalMemory, regime: Regime, gva: int) -> Leaf | int | None:
     """What the tile of ``gva`` is made of: a table, or the guest physical address of its begin, or None: nothing is mapped.
 
     Raises GuestMemoryError where a table in it cannot be read, be it in part.
     """
-    address = layout.normal(gva) & ~(TILE - 1)
-    for tree in layout.trees:
+    address = regime.normal(gva) & ~(TILE - 1)
+    for tree in regime.trees:
         if tree.start & ~(TILE - 1) <= address < tree.end:
             return _leaf_in(memory, tree, gva, max(address, tree.start))
-    return None if layout.trees or address >= layout.identity else address
+    return None if regime.trees or address >= regime.identity else address
 
 
 def _leaf_in(memory: GuestPhysicalMemory, tree: Tree, gva: int, address: int) -> Leaf | int | None:
@@ -60,9 +60,9 @@ def _leaf_in(memory: GuestPhysicalMemory, tree: Tree, gva: int, address: int) ->
 class Leaves:
     """Translates one address at a time, and keeps the tables it has read. Safe to use from several threads."""
 
-    def __init__(self, memory: GuestPhysicalMemory, layout: Layout) -> None:
+    def __init__(self, memory: GuestPhysicalMemory, regime: Regime) -> None:
         self._memory = memory
-        self._layout = layout
+        self._regime = regime
         self._known: dict[int, Leaf | int | None] = {}  # address >> 21 -> its leaf
 
     def page(self, gva: int) -> int:
@@ -75,12 +75,12 @@ class Leaves:
         except KeyError:
             if len(self._known) >= MAX_LEAVES:
                 self._known.clear()
-            leaf = self._known[gva >> TILE_SHIFT] = leaf_at(self._memory, self._layout, gva)
+            leaf = self._known[gva >> TILE_SHIFT] = leaf_at(self._memory, self._regime, gva)
         if leaf is None:
             return 0
         if isinstance(leaf, int):
             return leaf + (gva & TILE - PAGE) + 1
-        address = self._layout.normal(gva)
+        address = self._regime.normal(gva)
         if not leaf.tree.start <= address < leaf.tree.end:  # a tree smaller than a tile
             return 0
         form, shift = leaf.tree.form, leaf.level.shift

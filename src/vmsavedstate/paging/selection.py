@@ -1,4 +1,4 @@
-"""Which tables a processor would walk: from its registers, or from what the caller forces, to a layout.
+"""Which tables a processor would walk: from its registers, or from what the caller forces, to a regime.
 
 Takes registers, not a processor, so that another table root, forced modes and the provider's way of ignoring CR0.PG are
 inputs of one function.
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..datatypes.enums import PagingMode
 from ..errors import InvalidArgumentError, RegisterNotAvailableError
 from ..memory import check_address
-from ..snapshot import RegisterValue, SegmentRegister
+from ..registers.values import RegisterValue, SegmentRegister
 from . import forms
 from .access import ALL, arm64_rights, x86_rights
 
@@ -42,7 +42,7 @@ class Tree(NamedTuple):
     form: forms.Form
 
 
-class Layout(NamedTuple):
+class Regime(NamedTuple):
     """An address space: what two processors with the same tables have in common.
 
     Attributes:
@@ -115,7 +115,7 @@ def select(
     mode: PagingMode | None = None,
     root: int | None = None,
     ignore_pg: bool = False,
-) -> Layout:
+) -> Regime:
     """The address space of a processor.
 
     Arguments:
@@ -141,14 +141,14 @@ def select(
         else:
             mode = paging_mode(family, registers, owner, long_mode)
             if mode == PagingMode.NON_PAGED and family == "x86" and root is None:
-                return Layout(mode, identity=1 << 32)
+                return Regime(mode, identity=1 << 32)
     if mode == PagingMode.NON_PAGED and root is not None:
         raise InvalidArgumentError(
             f"a page-table root needs a paging mode, and paging is off on {owner}",
             remedy="force a mode (--paging-mode)",
         )
     if mode == PagingMode.NON_PAGED:
-        return Layout(
+        return Regime(
             mode, identity=PHYSICAL_LIMIT, ignored_top=_tbi(registers) if family == "arm64" else (False, False)
         )
     if (mode == PagingMode.ARMV8) != (family == "arm64") or mode == PagingMode.INVALID:
@@ -164,7 +164,7 @@ def paging_levels(family: str, registers: Registers, owner: str, long_mode: bool
     return select(family, {**roots, **registers}, owner, long_mode=long_mode).levels
 
 
-def _select_x86(registers: Registers, owner: str, mode: PagingMode, root: int | None) -> Layout:
+def _select_x86(registers: Registers, owner: str, mode: PagingMode, root: int | None) -> Regime:
     if root is not None:  # with a mode and a root the tables can be walked, whatever else is not saved
         registers = {"cr0": CR0_WP, "cr4": CR4_PSE, **registers, "cr3": root}
     cr0, cr4, base = _needed(registers, ("cr0", "cr4", "cr3"), owner)
@@ -174,14 +174,14 @@ def _select_x86(registers: Registers, owner: str, mode: PagingMode, root: int | 
     no_execute = not isinstance(efer, int) or bool(efer & EFER_NXE)
     if mode == PagingMode.X86_32BIT:
         form = forms.x86_32bit(rights, large_pages=bool(cr4 & CR4_PSE))
-        return Layout(mode, (Tree(0, 1 << 32, base & forms.bits(31, 12), form),))
+        return Regime(mode, (Tree(0, 1 << 32, base & forms.bits(31, 12), form),))
     if mode == PagingMode.PAE:
-        return Layout(mode, (Tree(0, 1 << 32, base & forms.bits(31, 5), forms.x86_pae(rights, no_execute=no_execute)),))
+        return Regime(mode, (Tree(0, 1 << 32, base & forms.bits(31, 5), forms.x86_pae(rights, no_execute=no_execute)),))
     levels = 5 if cr4 & CR4_LA57 else 4
     form = forms.x86_long(rights, levels=levels, no_execute=no_execute)
     half = 1 << (56 if levels == 5 else 47)
     table = base & forms.bits(51, 12)  # below are PCID or cache bits, above LAM bits
-    return Layout(mode, (Tree(0, half, table, form), Tree(TOP - half, TOP, table, form)))
+    return Regime(mode, (Tree(0, half, table, form), Tree(TOP - half, TOP, table, form)))
 
 
 def _tbi(registers: Registers) -> tuple[bool, bool]:
@@ -190,14 +190,14 @@ def _tbi(registers: Registers) -> tuple[bool, bool]:
     return bool(tcr >> 37 & 1), bool(tcr >> 38 & 1)
 
 
-def _select_arm64(registers: Registers, owner: str, root: int | None) -> Layout:
+def _select_arm64(registers: Registers, owner: str, root: int | None) -> Regime:
     if root is not None:
         registers = {**registers, "ttbr0_el1": root}
     sctlr, tcr, ttbr0, ttbr1 = _needed(registers, ("sctlr_el1", "tcr_el1", "ttbr0_el1", "ttbr1_el1"), owner)
     rights = arm64_rights(write_never_execute=bool(sctlr & SCTLR_WXN), hardware_access_flag=bool(tcr & TCR_HA))
     lower = _arm64_tree(tcr, ttbr0, rights, upper=False)
     upper = _arm64_tree(tcr, ttbr1, rights, upper=True)
-    return Layout(
+    return Regime(
         PagingMode.ARMV8, tuple(tree for tree in (lower, upper) if tree is not None), ignored_top=_tbi(registers)
     )
 

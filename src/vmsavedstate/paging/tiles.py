@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..memory import GuestPhysicalMemory
 from .leaves import TILE_SHIFT
-from .selection import Layout
+from .selection import Regime
 from .vectors import ENTRIES, PAGE_SHIFT, Addresses, Mask, follow, follow_one
 
 MAX_TILES = 16384  # 64 MiB of page addresses, for 32 GiB of address space
@@ -133,11 +133,11 @@ class Tiles:
     """
 
     def __init__(
-        self, memory: GuestPhysicalMemory, layout: Layout, views: dict[int, memoryview], *, limit: int = MAX_TILES
+        self, memory: GuestPhysicalMemory, regime: Regime, views: dict[int, memoryview], *, limit: int = MAX_TILES
     ) -> None:
         self._memory = memory
         self._views = views
-        self._layout = layout
+        self._regime = regime
         self._limit = limit
         self._lock = threading.Lock()
         self._pool = _Pool(64)
@@ -146,7 +146,7 @@ class Tiles:
         """The tile that ``gva`` is in. Raises GuestMemoryError where a page table on the way cannot be read."""
         if len(self._views) >= self._limit:
             self._views.clear()
-        view = self._views[gva >> TILE_SHIFT] = follow_one(self._memory, self._layout, gva).data
+        view = self._views[gva >> TILE_SHIFT] = follow_one(self._memory, self._regime, gva).data
         return view
 
     def translate(self, addresses: Addresses) -> tuple[Addresses, Mask]:
@@ -192,7 +192,7 @@ class Tiles:
                     pool = self._room(len(wanted))
                     rows = pool.free(len(wanted))
                     try:
-                        known = follow(self._memory, self._layout, wanted << np.uint64(TILE_SHIFT), rows)
+                        known = follow(self._memory, self._regime, wanted << np.uint64(TILE_SHIFT), rows)
                     except BaseException:
                         rows[:] = 0  # free rows are zero: what was filled before the error must not show later
                         raise

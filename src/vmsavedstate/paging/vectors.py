@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..memory import GuestPhysicalMemory
 from .forms import Denial, Field, Form, Level, Test
 from .leaves import TILE, TILE_SHIFT, entries_of_tile, leaf_at
-from .selection import Layout, Tree
+from .selection import Regime, Tree
 
 ENTRIES = 512
 PAGE_SHIFT = 12
@@ -68,18 +68,18 @@ def entry_type(form: Form) -> np.dtype[np.unsignedinteger[npt.NBitBase]]:
     return np.dtype(f"<u{form.entry_size}")
 
 
-def follow(memory: GuestPhysicalMemory, layout: Layout, starts: Addresses, tiles: Addresses) -> Mask:
+def follow(memory: GuestPhysicalMemory, regime: Regime, starts: Addresses, tiles: Addresses) -> Mask:
     """Fill ``tiles``, of shape (n, 512) and all zero, with the tiles that begin at the n addresses ``starts``.
 
     An entry is a page's guest physical address plus 1, 0 where nothing is mapped. Returns which tiles could be looked up.
     In strict mode of the memory a table that cannot be read raises GuestMemoryError.
     """
     known = np.ones(len(starts), dtype=np.bool_)
-    addresses = _normal(layout, starts)
-    if not layout.trees:
-        inside = np.flatnonzero(addresses < np.uint64(layout.identity))
+    addresses = _normal(regime, starts)
+    if not regime.trees:
+        inside = np.flatnonzero(addresses < np.uint64(regime.identity))
         _fill_straight(tiles, inside, addresses[inside])
-    for tree in layout.trees:
+    for tree in regime.trees:
         first = np.uint64(tree.start & ~(TILE - 1))  # a tree may be smaller than a tile
         live = np.flatnonzero((addresses >= first) & (addresses <= np.uint64(tree.end - 1)))
         if len(live):
@@ -93,16 +93,16 @@ def _fill_straight(tiles: Addresses, rows: npt.NDArray[np.intp], bases: Addresse
         np.add(_PAGES, np.uint64(base), out=tiles[row])  # row by row: a temporary array of all would cost more
 
 
-def _normal(layout: Layout, addresses: Addresses) -> Addresses:
-    """Layout.normal for many addresses."""
-    if not any(layout.ignored_top):
+def _normal(regime: Regime, addresses: Addresses) -> Addresses:
+    """Regime.normal for many addresses."""
+    if not any(regime.ignored_top):
         return addresses
     upper = (addresses >> np.uint64(55) & np.uint64(1)).astype(np.bool_)
     tag = np.uint64(0xFF << 56)
     plain: Addresses = addresses.copy()
-    if layout.ignored_top[0]:
+    if regime.ignored_top[0]:
         plain[~upper] &= ~tag
-    if layout.ignored_top[1]:
+    if regime.ignored_top[1]:
         plain[upper] |= tag
     return plain
 
@@ -180,12 +180,12 @@ def is_hole(memory: GuestPhysicalMemory, page: int) -> bool:
     return run.position is None
 
 
-def follow_one(memory: GuestPhysicalMemory, layout: Layout, gva: int) -> Addresses:
+def follow_one(memory: GuestPhysicalMemory, regime: Regime, gva: int) -> Addresses:
     """The tile that ``gva`` is in, shape (512,); quicker than :func:`follow` for one.
 
     Raises GuestMemoryError where a table in it cannot be read.
     """
-    leaf = leaf_at(memory, layout, gva)
+    leaf = leaf_at(memory, regime, gva)
     if leaf is None:
         return _EMPTY
     if isinstance(leaf, int):

@@ -9,7 +9,7 @@ from ..errors import GuestMemoryError
 from ..memory import GuestPhysicalMemory
 from .access import Access
 from .forms import Denial, Field, Form, Level
-from .selection import TOP, Layout, Tree
+from .selection import TOP, Regime, Tree
 
 PAGE = 4096
 
@@ -65,29 +65,29 @@ class Walk(NamedTuple):
     reason: str | None
 
 
-def walk(memory: GuestPhysicalMemory, layout: Layout, gva: int) -> Walk:
+def walk(memory: GuestPhysicalMemory, regime: Regime, gva: int) -> Walk:
     """Follow ``gva`` (0 to 2**64 - 1).
 
     Raises GuestMemoryError for a table whose block is missing or damaged: what it says is not known.
     """
-    address = layout.normal(gva)
-    if not layout.trees:
-        if address < layout.identity:
-            return Walk(gva, address, Access(layout.rights), PAGE, (), None)
-        return _unmapped(gva, TOP - address, (), f"without paging there is no address above {layout.identity - 1:#x}")
-    for tree in layout.trees:
+    address = regime.normal(gva)
+    if not regime.trees:
+        if address < regime.identity:
+            return Walk(gva, address, Access(regime.rights), PAGE, (), None)
+        return _unmapped(gva, TOP - address, (), f"without paging there is no address above {regime.identity - 1:#x}")
+    for tree in regime.trees:
         if address < tree.start:
-            return _unmapped(gva, tree.start - address, (), _inexpressible(layout))
+            return _unmapped(gva, tree.start - address, (), _inexpressible(regime))
         if address < tree.end:
             return _walk_tree(memory, tree, gva, address)
-    return _unmapped(gva, TOP - address, (), _inexpressible(layout))
+    return _unmapped(gva, TOP - address, (), _inexpressible(regime))
 
 
-def _inexpressible(layout: Layout) -> str:
+def _inexpressible(regime: Regime) -> str:
     """Why an address between or behind the trees cannot be mapped."""
-    if layout.trees[-1].end < TOP:
-        return f"{layout.trees[0].form.name}: there is no address above {layout.trees[-1].end - 1:#x}"
-    return f"{layout.trees[0].form.name}: the address is not canonical, or its half of the address space has no tables"
+    if regime.trees[-1].end < TOP:
+        return f"{regime.trees[0].form.name}: there is no address above {regime.trees[-1].end - 1:#x}"
+    return f"{regime.trees[0].form.name}: the address is not canonical, or its half of the address space has no tables"
 
 
 def _walk_tree(memory: GuestPhysicalMemory, tree: Tree, gva: int, address: int) -> Walk:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import RegisterNotAvailableError
-from ..register_names import RegisterNames
-from ..snapshot import RegisterValue
+from ..registers.names import RegisterNames
+from ..registers.values import RegisterValue
 
 
 class Registers(RegisterNames, Mapping[str, RegisterValue]):

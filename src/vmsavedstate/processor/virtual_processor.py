@@ -11,7 +11,8 @@ from ..errors import InvalidArgumentError, RegisterNotAvailableError, VtlNotEnab
 from ..memory import MAX_ADDRESS, GuestPhysicalMemory, MemoryGap, Pattern, Unread
 from ..paging import AddressSpace, AddressSpaces, Walk
 from ..paging.selection import SEGMENT_LONG, is_long_mode, paging_levels, paging_mode, select
-from ..snapshot import ProcessorRecord, SegmentRegister
+from ..registers.values import SegmentRegister
+from ..snapshot import ProcessorRecord
 from .registers import Registers
 
 if TYPE_CHECKING:
@@ -151,11 +152,11 @@ class VirtualProcessor:
         family = self.family if architecture is None else _FAMILIES.get(architecture)
         if family is None:
             raise InvalidArgumentError(f"{architecture!r} is no architecture to translate for")
-        layout = select(
+        regime = select(
             family, self.registers, self._owner,
             long_mode=self._record.long_mode, mode=paging_mode, root=root, ignore_pg=ignore_pg,
         )  # fmt: skip
-        return self._spaces.get(layout) if memory is None else AddressSpace(memory, layout)
+        return self._spaces.get(regime) if memory is None else AddressSpace(memory, regime)
 
     @cached_property
     def _space(self) -> AddressSpace:

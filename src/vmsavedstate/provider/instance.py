@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from ..datatypes.enums import PagingMode, VirtualProcessorArch
 from ..errors import InvalidArgumentError
+from ..files.overlay import Patch, PatchSet
 from ..memory import MAX_ADDRESS, GuestPhysicalMemory
 from ..paging import AddressSpace
-from ..patches import Patch, PatchSet
 from ..processor import VirtualProcessor
 from ..state import SavedState
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..containers.hvstorage import apply_replay_log
 from ..errors import CompanionError, FormatError, InvalidArgumentError
 from ..findings import Finding, Severity
-from ..hvstorage import apply_replay_log
 from ..state import PathArgument, SavedState
 from ..state import open as open_state
 from .instance import HANDLES, Instance

@@ -10,7 +10,7 @@ from ..datatypes.register_ids_2021 import RegisterId
 from ..datatypes.structures import VirtualProcessorRegisterValue
 from ..errors import InvalidArgumentError
 from ..processor import Registers
-from ..snapshot import FpuState, RegisterValue, SegmentRegister, TableRegister
+from ..registers.values import FpuState, RegisterValue, SegmentRegister, TableRegister
 
 LOW_HALF = (1 << 64) - 1
 _OTHER_NAMES = {"x_fp": "fp", "x_lr": "lr", "fp_status": "fpsr", "fp_control": "fpcr"}  # section 4.1

@@ -1,6 +1,6 @@
-"""Hyper-V's own states: what the keys of either container mean. Knows no paging and no files' layouts.
+"""Hyper-V's own saved states: what the keys of either container mean. Knows no paging and no containers' layouts.
 
-``schema`` names the keys, ``layout`` and ``register_layout`` the structures in their values; ``chunks`` and
-``partition`` read the partition state, ``ram_metadata`` and ``ram_blocks`` the guest's memory; ``reader`` joins them
-into a snapshot.
+``vmrs`` opens a ``.vmrs``, ``pair`` a ``.bin``/``.vsv`` pair. ``keys`` finds the values; ``state_chunks``, ``partition`` and
+``registers`` read the partition state, ``ram_metadata`` and ``ram_blocks`` guest memory, ``screen`` the console's picture;
+``reader`` makes a snapshot of them. ``layout`` holds the on-disk structures.
 """

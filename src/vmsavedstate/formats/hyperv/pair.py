@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import os
 
+from ...containers.legacy.reader import LegacyStore, has_signature
 from ...errors import CompanionError
+from ...files.opening import PathArgument
+from ...files.source import Source
 from ...findings import FindingLog
-from ...legacy.reader import LegacyStore, has_signature
 from ...snapshot import Snapshot
-from ...source import PathArgument, Source
-from . import layout
+from ..detect import Inputs
+from .keys import numbered
+from .layout import memory as layout
+from .layout.keys import LEGACY
 from .ram_metadata import read_metadata
 from .reader import read_snapshot
-from .schema import LEGACY, numbered
 
 _TWINS = {".bin": ".vsv", ".vsv": ".bin"}
 
 
-def open_pair(source: Source, companion: PathArgument | None, log: FindingLog) -> Snapshot:
+def open_source(source: Source, inputs: Inputs, log: FindingLog) -> Snapshot:
     """The snapshot in the pair that ``source`` is one half of; takes over the source.
 
     Raises CompanionError where the other half is missing or does not belong to this one.
     """
-    other = _open_companion(source, companion)
+    other = _open_companion(source, inputs.companion)
     try:
         if other.identity == source.identity:
             raise CompanionError(

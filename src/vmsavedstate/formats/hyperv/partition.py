@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 from ...errors import NoVirtualProcessorError
 from ...findings import FindingLog
-from ...snapshot import CpuidLeaf, ProcessorRecord, RegisterValue, StateChunk
-from . import layout, registers
-from .chunks import Blob, Chunk, read_chunks, read_envelope
-from .layout import ChunkId
+from ...registers.values import RegisterValue
+from ...snapshot import CpuidLeaf, ProcessorRecord, StateChunk
+from . import registers
+from .layout import partition_state as layout
+from .layout.partition_state import ChunkId
+from .state_chunks import Blob, Chunk, read_chunks, read_envelope
 
 MAX_VPS = 65_536  # the hypervisor knows 2,048; nothing is allocated by an unchecked number
 HIGHEST_VTL = 15

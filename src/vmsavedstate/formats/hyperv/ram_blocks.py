@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from ... import codec
 from ...cache import ByteCache
+from ...containers.keytree import KeyEntry
 from ...findings import FindingLog
-from ...keytree import KeyEntry
 from ...snapshot import Unreadable
-from .layout import BLOCK, BLOCK_SHIFT, PAGE
+from .layout.memory import BLOCK, BLOCK_SHIFT, PAGE
 
 INDEX_CACHE = 16 << 20
 PAGE_CACHE = 32 << 20

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...containers.keytree import KeyEntry
 from ...errors import CorruptFileError
+from ...files.ranges import Coverage
 from ...findings import FindingLog
-from ...intervals import Coverage
-from ...keytree import KeyEntry
 from ...snapshot import MemoryRange
-from . import layout
-
-MAX_PAGE = 1 << 52
+from .layout import memory as layout
 
 
 def read_metadata(entries: Sequence[KeyEntry], log: FindingLog) -> tuple[MemoryRange, ...]:
@@ -39,7 +37,7 @@ def _read_range(entry: KeyEntry, log: FindingLog) -> MemoryRange | None:
             file, at, f"{entry.path} has another layout than version 3 of 0x30 bytes, its first 0x20 are used",
             found=f"version {version:#x}, {entry.size:#x} bytes",
         )  # fmt: skip
-    if not count or start + count > MAX_PAGE or backing + count > MAX_PAGE:
+    if not count or start + count > layout.MAX_PAGE or backing + count > layout.MAX_PAGE:
         log.damage(
             file, at, f"{entry.path} describes impossible memory, it is left out",
             found=f"{count:#x} pages from guest page {start:#x}, block page {backing:#x}",

@@ -6,22 +6,18 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ...errors import (
-    CorruptFileError,
-    FormatError,
-    GuestMemoryNotFoundError,
-    PartitionStateNotFoundError,
-)
+from ...containers.keytree import KeyEntry, KeyTree
+from ...errors import CorruptFileError, FormatError, GuestMemoryNotFoundError, PartitionStateNotFoundError
+from ...files.ranges import Coverage
 from ...findings import FindingLog, Severity
-from ...intervals import Coverage
-from ...keytree import KeyEntry, KeyTree
 from ...snapshot import MemoryRange, Snapshot
-from . import layout
+from .keys import choose_schema, numbered
+from .layout import memory as layout
+from .layout.keys import Schema
 from .partition import read_partition_state
 from .ram_blocks import RamBlocks
 from .ram_metadata import read_metadata
-from .saved_screen import load_screen
-from .schema import Schema, choose_schema, numbered
+from .screen import load_screen
 
 LAST_REJECTED_VERSION = 0x0100  # section 3
 MAX_PARTITION_STATE = 1 << 27  # 13 KiB per processor in real states; nothing is allocated by an unchecked size

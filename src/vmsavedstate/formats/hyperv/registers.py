@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 
-from ...snapshot import FpuState, RegisterValue, SegmentRegister, TableRegister
-from . import register_layout as tables
-from .layout import ChunkId
+from ...registers.values import FpuState, RegisterValue, SegmentRegister, TableRegister
+from .layout import registers as tables
+from .layout.partition_state import ChunkId
 
 ChunkData = Mapping[int, bytes]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ...errors import CorruptFileError, FormatError
+from ...files.source import Source
 from ...findings import FindingLog
-from ...source import Source
 from . import layout
 
 MAX_HEADERS = 1 << 20

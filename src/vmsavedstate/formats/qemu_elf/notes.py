@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ...findings import FindingLog
-from ...snapshot import RegisterValue, SegmentRegister, StateChunk, TableRegister
+from ...registers.values import RegisterValue, SegmentRegister, TableRegister
+from ...snapshot import StateChunk
 from . import layout
 from .headers import ElfCore, Note
 

@@ -5,24 +5,27 @@ from __future__ import annotations
 from functools import partial
 
 from ...errors import FormatError, GuestMemoryNotFoundError, NoVirtualProcessorError
+from ...files.source import Source
 from ...findings import FindingLog
-from ...register_names import Arm64RegisterNames, X86RegisterNames
-from ...snapshot import GivenRegisters, ProcessorRecord, RegisterValue, Snapshot
-from ...source import PathArgument, Source
+from ...registers.register_file import load_registers
+from ...registers.table import registers_of
+from ...registers.values import GivenRegisters, RegisterValue
+from ...snapshot import ProcessorRecord, Snapshot
+from ..detect import Inputs
 from . import layout
 from .headers import read_headers
 from .notes import Processor, privilege_level, read_processors
-from .register_file import add_registers, load_registers
+from .register_file import add_registers
 from .segments import Segments
 
 VENDOR_ARM = 0x10
 
 
-def open_elf(source: Source, registers: PathArgument | GivenRegisters | None, log: FindingLog) -> Snapshot:
+def open_source(source: Source, inputs: Inputs, log: FindingLog) -> Snapshot:
     """The snapshot in an ELF dump; takes over the source.
 
     What the notes do not hold is absent: EFER, CR8, debug, x87 and SSE registers on x86, all system registers on ARM64.
-    ``registers`` can add it. Raises FormatError, CorruptFileError, NoVirtualProcessorError, GuestMemoryNotFoundError.
+    ``inputs.registers`` can add it. Raises FormatError, CorruptFileError, NoVirtualProcessorError, GuestMemoryNotFoundError.
     """
     core = read_headers(source, log)
     if not core.loads:
@@ -33,8 +36,8 @@ def open_elf(source: Source, registers: PathArgument | GivenRegisters | None, lo
         raise NoVirtualProcessorError(
             "the dump holds no processor", file=source.path, remedy="name a dump that QEMU's dump-guest-memory wrote"
         )
-    if registers is not None:
-        processors = _completed(processors, load_registers(registers, family), source.path, log)
+    if inputs.registers is not None:
+        processors = _completed(processors, load_registers(inputs.registers, family), source.path, log)
     segments = Segments(source, core.loads, log)
     return Snapshot(
         format="qemu-elf",
@@ -72,9 +75,8 @@ def _completed(
 
 
 def _ordered(registers: dict[str, RegisterValue], family: str) -> dict[str, RegisterValue]:
-    """The registers in the order people know them in, whatever note they stand in."""
-    names = Arm64RegisterNames if family == "arm64" else X86RegisterNames
-    return {name: registers[name] for name in names.__annotations__ if name in registers}
+    """The registers in their usual order, whichever note they stand in."""
+    return {name: registers[name] for name in registers_of(family) if name in registers}
 
 
 def _record(processor: Processor, family: str) -> ProcessorRecord:

@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from ...files.ranges import Coverage
+from ...files.source import Source
 from ...findings import FindingLog
-from ...intervals import Coverage
 from ...snapshot import PAGE_SIZE, MemoryRange, Unreadable
-from ...source import Source
 from .headers import Load
 
 STEP = 1 << 20

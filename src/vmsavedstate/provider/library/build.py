@@ -18,8 +18,8 @@ from pathlib import Path
 
 from ..._version import VERSION
 from ...errors import ERROR_WRITE_FAULT, LibraryBuildError, SourceError
+from .c_source import HERE, INCLUDE, make_ffi
 from .signatures import GENERATIONS, exported
-from .source import HERE, INCLUDE, make_ffi
 
 EXAMPLES = HERE / "examples"
 DARWIN = sys.platform == "darwin"

@@ -1,0 +1,131 @@
+"""Which format a file has, by its content and never by its name (format specification, 1): a table, a row per format."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..containers.collector import paused_collector
+from ..containers.hvstorage.header import has_signature as is_hvstorage
+from ..containers.hvstorage.store import Store
+from ..containers.keytree import KeyTree
+from ..containers.legacy.reader import LegacyStore
+from ..containers.legacy.reader import has_signature as is_legacy
+from ..errors import FormatError, InvalidArgumentError, SourceError
+from ..files.opening import PathArgument
+from ..files.source import Source
+from ..findings import FindingLog
+from ..registers.values import GivenRegisters
+from ..snapshot import Snapshot
+from .refusals import unknown_kind
+
+ELF = b"\x7fELF"
+ET_CORE = b"\4\0"
+
+
+class Inputs(NamedTuple):
+    """What a caller may give beside the file: the other file of a pair, and registers that a dump lacks."""
+
+    companion: PathArgument | None = None
+    registers: PathArgument | GivenRegisters | None = None
+
+
+class Format(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        name: of the format, in messages for developers.
+        recognises: whether a file is of this format, by its first bytes.
+        reader: the module that reads it, imported when such a file is opened; its ``open_source`` takes the source, the
+            inputs and the log, and takes over the source.
+        takes: the inputs that make sense for it.
+        keys: opens the file as a tree of keys, None where it has none.
+    """
+
+    name: str
+    recognises: Callable[[Source], bool]
+    reader: str
+    takes: tuple[str, ...]
+    keys: Callable[[Source, FindingLog], KeyTree] | None
+
+
+def _is_elf(source: Source) -> bool:
+    return source.size >= len(ELF) and source.read(0, len(ELF)) == ELF
+
+
+def _legacy_keys(source: Source, log: FindingLog) -> KeyTree:
+    return LegacyStore((source,), log)
+
+
+# In this order: the signature of HyperVStorage is looked for in a second place as well, so it comes last.
+FORMATS = (
+    Format("qemu-elf", _is_elf, ".qemu_elf.reader", ("registers",), None),
+    Format("bin+vsv", is_legacy, ".hyperv.pair", ("companion",), _legacy_keys),
+    Format("vmrs", is_hvstorage, ".hyperv.vmrs", (), Store),
+)
+_UNWANTED = {
+    "companion": "this file is complete in itself, it has no companion",
+    "registers": "only dumps of QEMU take registers beside their own",
+}
+
+
+def open_snapshot(path: PathArgument, inputs: Inputs, log: FindingLog) -> Snapshot:
+    """Open the saved machine at ``path``.
+
+    Raises SourceError, FormatError, InvalidArgumentError for an input that the format does not take, and what the readers of
+    each format raise.
+    """
+    source = Source(path)
+    try:
+        with paused_collector():
+            found = _format_of(source)
+            for name, value in inputs._asdict().items():
+                if value is not None and name not in found.takes:
+                    raise InvalidArgumentError(_UNWANTED[name], file=source.path, remedy="leave it out")
+            reader = importlib.import_module(found.reader, __package__)
+            snapshot: Snapshot = reader.open_source(source, inputs, log)
+            return snapshot
+    except BaseException:
+        source.close()
+        raise
+
+
+def open_tree(path: PathArgument, log: FindingLog) -> KeyTree:
+    """The keys of one file of either container, whether or not it holds a saved state.
+
+    Raises SourceError, FormatError, CorruptFileError.
+    """
+    source = Source(path)
+    try:
+        with paused_collector():
+            found = _format_of(source)
+            if found.keys is None:
+                raise FormatError(
+                    "this is an ELF file, which has no keys", file=source.path, offset=0,
+                    remedy="of a dump of QEMU `vmrs info` and `vmrs chunks --partition-state` show what it has",
+                )  # fmt: skip
+            return found.keys(source, log)
+    except BaseException:
+        source.close()
+        raise
+
+
+def is_core_dump(path: PathArgument) -> bool:
+    """Whether an ELF core file stands at ``path``, of whatever machine; False where nothing can be read."""
+    try:
+        source = Source(path)
+    except SourceError:
+        return False
+    try:
+        return _is_elf(source) and source.size >= 18 and source.read(16, 2) == ET_CORE
+    finally:
+        source.close()
+
+
+def _format_of(source: Source) -> Format:
+    """The row for a file. Raises FormatError where there is none."""
+    for item in FORMATS:
+        if item.recognises(source):
+            return item
+    raise unknown_kind(source)

@@ -1,0 +1,139 @@
+"""Registers that a person adds to a dump that lacks them: QEMU's ``info registers -a`` as text, or JSON.
+
+JSON is what ``vmrs regs --json`` prints, or shorter ``{"0": {"efer": "0xd01"}}``: processor index, names and values of
+this package, numbers as hex text or numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import FormatError, InvalidArgumentError
+from ..files.opening import PathArgument
+from ..files.source import Source
+from .qemu_text import parse_qemu_monitor
+from .table import registers_of
+from .values import FpuState, GivenRegisters, RegisterValue, SegmentRegister, TableRegister
+
+MAX_SIZE = 64 << 20
+FORMS = "give the output of QEMU's `info registers -a`, or JSON as `vmrs regs --json` prints it"
+_PARTS: Mapping[Any, type[SegmentRegister] | type[TableRegister] | type[FpuState]] = {
+    SegmentRegister: SegmentRegister,
+    TableRegister: TableRegister,
+    FpuState: FpuState,
+}
+
+
+def load_registers(given: PathArgument | GivenRegisters, family: str) -> GivenRegisters:
+    """Registers by processor index. Raises SourceError, FormatError for what is neither form or names no register."""
+    if isinstance(given, Mapping):
+        if not all(isinstance(index, int) for index in given):  # JSON that the caller has loaded
+            return _from_content(given, family, None)
+        for registers in given.values():
+            if not isinstance(registers, Mapping):
+                raise InvalidArgumentError(f"{registers!r} is no mapping of register names to values")
+            _check_given(registers, family)
+        return given
+    source = Source(given)
+    try:
+        if source.size > MAX_SIZE:
+            raise FormatError(
+                f"this file of {source.size:#x} bytes is too large for one of registers", file=source.path,
+                remedy=FORMS,
+            )  # fmt: skip
+        raw = source.read(0, source.size)
+    finally:
+        source.close()
+    text = raw.decode("utf-8", "replace")
+    found = _from_json(text, family, source.path) if text.lstrip().startswith("{") else parse_qemu_monitor(text)
+    known = registers_of(family)
+    foreign = [name for registers in found.values() for name in registers if name not in known]
+    if foreign:
+        raise FormatError(
+            f"these are registers of another kind of machine: {foreign[0]} is none of {family}", file=source.path
+        )
+    if not found:
+        raise FormatError(
+            "there are no registers in this file", file=source.path,
+            remedy=FORMS,
+        )  # fmt: skip
+    return found
+
+
+def _check_given(registers: Mapping[str, RegisterValue], family: str) -> None:
+    """Raise InvalidArgumentError for names and types that are none of a register."""
+    known = registers_of(family)
+    for name, value in registers.items():
+        register = known.get(name)
+        if register is None or not isinstance(value, register.type) or isinstance(value, bool):
+            wanted = f"it takes {register.type.__name__}" if register else f"{family} has no register of that name"
+            raise InvalidArgumentError(f"{value!r} cannot be the value of register {name!r}: {wanted}")
+        if isinstance(value, int) and not 0 <= value < 1 << register.bits:
+            raise InvalidArgumentError(
+                f"{value:#x} cannot be the value of register {name!r}: it has {register.bits} bits"
+            )
+
+
+def _from_json(text: str, family: str, file: str) -> dict[int, dict[str, RegisterValue]]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _no_registers(str(error), file) from error
+    return _from_content(content, family, file)
+
+
+def _from_content(content: Any, family: str, file: str | None) -> dict[int, dict[str, RegisterValue]]:
+    """Registers out of what JSON gave: by processor, or a list of processors as ``vmrs regs --json`` prints."""
+    known = registers_of(family)
+    try:
+        if "processors" in content:
+            content = {item["index"]: item["registers"] for item in content["processors"]}
+        found: dict[int, dict[str, RegisterValue]] = {}
+        for index, registers in content.items():
+            found[int(index)] = {}
+            for name, value in registers.items():
+                plain = name.lower()
+                if plain not in known:
+                    raise _no_registers(f"there is no register {name!r} on {family}", file)
+                try:
+                    found[int(index)][plain] = _value(known[plain].type, value, known[plain].bits)
+                except KeyError as error:
+                    raise ValueError(f"{name} lacks its part {error}") from error
+                except (ValueError, TypeError) as error:
+                    raise ValueError(f"{name}: {error}") from error
+        return found
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise _no_registers(str(error), file) from error
+
+
+def _no_registers(why: str, file: str | None) -> FormatError:
+    return FormatError(
+        f"these are no registers: {why}", file=file,
+        remedy='give {"0": {"efer": "0xd01"}}, processor index and names, or what `vmrs regs --json` prints',
+    )  # fmt: skip
+
+
+def _value(kind: Any, value: Any, bits: int) -> RegisterValue:
+    parts = _PARTS.get(kind)
+    if parts is None:
+        return _number(value, bits)
+    fields: dict[str, Any] = {
+        name: tuple(map(_number, value[name])) if isinstance(value[name], list) else _number(value[name])
+        for name in parts._fields
+    }
+    stack = fields.pop("st", ())
+    single = all(isinstance(field, int) for field in fields.values())
+    if not single or not isinstance(stack, tuple) or (kind is FpuState and len(stack) != 8):
+        raise ValueError("its parts are single numbers, and st eight of them")
+    return FpuState(**fields, st=stack) if kind is FpuState else parts(**fields)
+
+
+def _number(value: Any, bits: int = 128) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError(f"{value!r} is no number")
+    number = int(value, 0) if isinstance(value, str) else value
+    if not 0 <= number < 1 << bits:
+        raise ValueError(f"{value!r} is no value of a register")
+    return number
