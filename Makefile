@@ -3,18 +3,19 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CARGO := $(shell command -v cargo 2>/dev/null)
 SAMPLE := examples/sample-guest.vmrs
 export VMSAVEDSTATE_SAMPLES ?= $(wildcard $(CURDIR)/.samples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo library test test-all test-guests lint samples bench clean
+.PHONY: help demo library test test-all test-rust test-guests lint samples bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-# The stamps depend on what is compiled or declared: a changed kernel is built again, changed Python needs nothing.
-$(VENV)/.installed: pyproject.toml setup.py $(wildcard rust/src/*.rs) rust/Cargo.toml
-	@echo "setting up $(VENV): half a minute to a minute, most of it for the compiled kernel"
+# The stamps depend on what is compiled or declared: a changed extension is built again, changed Python needs nothing.
+$(VENV)/.installed: pyproject.toml setup.py $(wildcard rust/src/*.rs rust/codec/src/*.rs) rust/Cargo.toml
+	@echo "setting up $(VENV): half a minute to a minute, most of it for the compiled extension"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable .
@@ -49,18 +50,31 @@ library: $(VENV)/.library  ## build the C library into ./provider (needs gcc and
 test: $(VENV)/.test  ## the fast suite, under two minutes
 	$(BIN)/python -m pytest -q -n auto -m "not slow"
 
-test-all: $(VENV)/.peers lint  ## everything: real states and guests (with QEMU), independent peers, both codecs
+test-all: $(VENV)/.peers lint test-rust  ## everything: real states and guests (with QEMU), independent peers, both codecs
 	VMSAVEDSTATE_CODEC=python $(BIN)/python -m pytest -q -n auto -m "not guest"
 	$(BIN)/python -m pytest -q -n auto -m "not rare_guest"
 
 test-guests: $(VENV)/.peers  ## boot 17 real guests under QEMU, and compare every answer (Debian; five minutes)
 	$(BIN)/python -m pytest -q -n auto tests/guests
 
-lint: $(VENV)/.test  ## ruff, mypy --strict, the import rule
+lint: $(VENV)/.test  ## ruff, mypy --strict, the import contracts; rustfmt and clippy where cargo is
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+ifneq ($(CARGO),)
+	cd rust && cargo fmt --all --check
+	cd rust && cargo clippy --quiet --workspace --all-targets -- -D warnings
+else
+	@echo "no cargo here: rustfmt and clippy were not run"
+endif
+
+test-rust:  ## the extension's own unit tests (skipped without cargo)
+ifneq ($(CARGO),)
+	cd rust && cargo test --quiet --package vmsavedstate-codec
+else
+	@echo "no cargo here: the Rust unit tests were not run"
+endif
 
 samples:  ## fetch the real saved states (needs cargo) and check them
 	$(PYTHON) tools/fetch_samples.py .samples

@@ -1,14 +1,12 @@
-//! The extension of the Python package `vmsavedstate`: XPRESS and page tokens, nothing else.
+//! The extension of the Python package `vmsavedstate`: XPRESS and page tokens.
 //!
-//! This file is the boundary to Python; `xpress` and `tokens` know nothing of it. Decoding and encoding release the
+//! This file is the boundary to Python; the crate `codec` knows nothing of it. Decoding and encoding release the
 //! interpreter lock. Every function has a fallback of the same name in `src/vmsavedstate/codec/`.
-
-mod tokens;
-mod xpress;
 
 use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use vmsavedstate_codec::{tokens, xpress};
 
 /// Below this many bytes the lock is kept: handing it over costs more than the work.
 const RELEASE_FROM: usize = 16 * 1024;
@@ -107,9 +105,7 @@ fn decode<'py>(
         }
         segment
     });
-    new_bytes(py, size, |out| {
-        tokens::decode(data, base, unpacked, start, out)
-    })
+    new_bytes(py, size, |out| tokens::decode(data, base, unpacked, start, out))
 }
 
 #[pyfunction]

@@ -1,6 +1,6 @@
 //! Page tokens: how a compressed 1 MiB block of guest memory is stored (format specification, section 5).
 //!
-//! `codec/tokens.py` is the readable twin and says what each function means.
+//! `codec/tokens.py` is the readable fallback and says what each function means.
 
 use crate::xpress;
 
@@ -35,7 +35,7 @@ fn word(window: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([window[at], window[at + 1], window[at + 2], window[at + 3]])
 }
 
-/// Indexes the tokens from `position` on; see the twin.
+/// Indexes the tokens from `position` on; see the fallback.
 pub fn scan(window: &[u8], base: usize, position: usize, produced: usize, size: usize, stop: usize) -> Scan {
     let mut scan = Scan { segments: Vec::with_capacity(256), position, produced, state: MORE, reason: String::new() };
     let limit = base.saturating_add(window.len());
@@ -241,5 +241,79 @@ fn put_fill(out: &mut Vec<u8>, pattern: &[u8], pages: u32) {
     out.extend_from_slice(pattern);
     if pages > 1 {
         out.extend_from_slice(&pages.to_le_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A page that XPRESS makes smaller, one that it does not, and uniform ones.
+    fn block() -> Vec<u8> {
+        let mut data = vec![0u8; 4 * PAGE];
+        for (at, byte) in data[..PAGE].iter_mut().enumerate() {
+            *byte = (at / 64) as u8;
+        }
+        let mut state = 1u32;
+        for byte in &mut data[PAGE..2 * PAGE] {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *byte = (state >> 24) as u8;
+        }
+        data[2 * PAGE..].fill(0xCC);
+        data.resize(BLOCK, 0);
+        data
+    }
+
+    fn scanned(packed: &[u8]) -> Scan {
+        scan(packed, 0, 0, 0, packed.len(), BLOCK)
+    }
+
+    fn decoded(packed: &[u8], segments: &[Segment], start: usize, size: usize) -> Vec<u8> {
+        let mut out = vec![0; size];
+        let bad = decode(packed, 0, segments.iter().copied(), start, &mut out);
+        assert!(bad.is_empty(), "{bad:?}");
+        out
+    }
+
+    #[test]
+    fn a_block_round_trips_whole_and_page_by_page() {
+        let data = block();
+        let packed = encode_block(&data);
+        let found = scanned(&packed);
+        assert_eq!((found.state, found.produced, found.reason.as_str()), (END, BLOCK, ""));
+        let kinds: Vec<u32> = found.segments.iter().map(|segment| segment[2]).collect();
+        assert_eq!(kinds, [XPRESS, PLAIN, FILL, FILL]);
+        assert_eq!(decoded(&packed, &found.segments, 0, BLOCK), data);
+        for start in [0, PAGE, 2 * PAGE + 3, BLOCK - PAGE] {
+            assert_eq!(decoded(&packed, &found.segments, start, PAGE), data[start..start + PAGE]);
+        }
+    }
+
+    #[test]
+    fn a_scan_goes_on_where_a_window_ended() {
+        let packed = encode_block(&block());
+        let whole = scanned(&packed);
+        let cut = packed.len() / 2;
+        let first = scan(&packed[..cut], 0, 0, 0, packed.len(), BLOCK);
+        assert_eq!(first.state, MORE);
+        let rest = scan(&packed[first.position..], first.position, first.position, first.produced, packed.len(), BLOCK);
+        assert_eq!(rest.state, END);
+        assert_eq!([first.segments, rest.segments].concat(), whole.segments);
+    }
+
+    #[test]
+    fn tokens_that_lie_are_bad() {
+        let sound = encode_block(&block());
+        assert_eq!(scanned(&sound).state, END);
+        let mut unknown = sound.clone();
+        unknown[..4].copy_from_slice(&0x1001u32.to_le_bytes());
+        let mut short = sound.clone();
+        short.truncate(sound.len() - 4 - 16); // without END and the last fill
+        for (packed, reason) in
+            [(unknown, "unknown token 0x1001"), (short, "the tokens end after 0x4000 bytes of output")]
+        {
+            let found = scanned(&packed);
+            assert_eq!((found.state, found.reason.as_str()), (BAD, reason));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Plain LZ77 (the XPRESS of MS-XCA, sections 2.3 and 2.4).
 //!
-//! `codec/xpress.py` is the readable twin: both make the same bytes and refuse the same input. No unsafe code: every
+//! `codec/xpress.py` is the readable fallback: both make the same bytes and refuse the same input. No unsafe code: every
 //! access is checked, so any bytes at all give an error or the right output.
 
 const MIN_MATCH: usize = 3;
@@ -225,7 +225,7 @@ const NONE: u32 = u32::MAX;
 const HASH_BITS: u32 = 13;
 
 /// Finds the longest of the most recent occurrences of four bytes. Chains by hash, links of other bytes are passed over
-/// without counting, so that the choice is the twin's.
+/// without counting, so that the choice is that of the fallback.
 struct Finder<'a> {
     data: &'a [u8],
     newest: Vec<u32>,
@@ -356,6 +356,94 @@ fn put_match(out: &mut Vec<u8>, offset: usize, length: usize, nibble_at: &mut Op
                 out.extend_from_slice(&[0, 0]);
                 out.extend_from_slice(&(stored as u32).to_le_bytes());
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that repeat now and then, as memory does; the same for the same seed.
+    fn sample(seed: u32, size: usize) -> Vec<u8> {
+        let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+        let mut out: Vec<u8> = Vec::with_capacity(size);
+        while out.len() < size {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            let length = 1 + (state >> 8) as usize % 90;
+            match state % 3 {
+                0 => out.resize(out.len() + length, 0),
+                1 if !out.is_empty() => {
+                    let start = (state >> 16) as usize % out.len();
+                    for at in start..start + length {
+                        out.push(out[at]);
+                    }
+                }
+                _ => out.extend(state.to_le_bytes()),
+            }
+        }
+        out.truncate(size);
+        out
+    }
+
+    fn decoded(data: &[u8], size: usize) -> Result<Vec<u8>, Refusal> {
+        let mut out = vec![0; size];
+        decode(data, &mut out).map(|()| out)
+    }
+
+    #[test]
+    fn published_example() {
+        // MS-XCA 3.1: 300 bytes of "abc".
+        let packed = [0xFF, 0xFF, 0xFF, 0x1F, b'a', b'b', b'c', 0x17, 0, 0x0F, 0xFF, 0x26, 0x01];
+        assert_eq!(decoded(&packed, 300).unwrap(), b"abc".repeat(100));
+    }
+
+    #[test]
+    fn round_trips() {
+        for seed in 0..200 {
+            let data = sample(seed, 1 + seed as usize * 41);
+            assert_eq!(decoded(&encode(&data), data.len()).unwrap(), data, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_shorter_output_is_a_prefix() {
+        let data = sample(7, 4096);
+        let packed = encode(&data);
+        for size in [0, 1, 31, 32, 33, 4000, 4095] {
+            assert_eq!(decoded(&packed, size).unwrap(), data[..size]);
+        }
+    }
+
+    #[test]
+    fn truncated_input_is_refused_and_says_where() {
+        let data = sample(3, 4096);
+        let packed = encode(&data);
+        assert!(decoded(&packed, data.len()).is_ok());
+        for size in 0..packed.len() - 1 {
+            let refusal = decoded(&packed[..size], data.len()).unwrap_err();
+            assert!(refusal.produced < data.len() && refusal.position <= size, "{size}: {refusal:?}");
+        }
+    }
+
+    #[test]
+    fn a_match_before_the_output_is_refused() {
+        // One literal, then a match at offset 1 (sound) or 2 (before the output), length 3.
+        let sound = [0xFF, 0xFF, 0xFF, 0x7F, b'x', 0x00, 0x00];
+        assert_eq!(decoded(&sound, 4).unwrap(), b"xxxx");
+        let behind = [0xFF, 0xFF, 0xFF, 0x7F, b'x', 0x08, 0x00];
+        let refusal = decoded(&behind, 4).unwrap_err();
+        assert_eq!(refusal.message, "match reaches 0x1 bytes behind the start of the output");
+        assert_eq!(refusal.produced, 1);
+    }
+
+    #[test]
+    fn any_bytes_end() {
+        for seed in 0..500 {
+            let data = sample(seed, 3 + seed as usize % 300);
+            let _ = decoded(&data, 4096);
         }
     }
 }
