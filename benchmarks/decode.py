@@ -1,4 +1,4 @@
-"""Decoding XPRESS pages of real memory: the kernel on one and on two threads, and the Python twin."""
+"""Decoding XPRESS pages of real memory: the extension on one and on two threads, and the fallback in Python."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ TWIN_PAGES = 600
 def stored_pages(path: Path) -> list[bytes]:
     """The payloads of all XPRESS pages of a state whose blocks are compressed."""
     payloads = []
-    twin = codec.select("python")
+    fallback = codec.select("python")
     with vmsavedstate.open_store(path) as store:
         for entry in store.walk():
             if entry.name.startswith("RamBlock") and entry.type == "array":
                 data = entry.read()
-                segments = twin.scan(data, 0, 0, 0, len(data), codec.BLOCK)[0]
+                segments = fallback.scan(data, 0, 0, 0, len(data), codec.BLOCK)[0]
                 for _, size, kind, at, stored in SEGMENT.iter_unpack(segments):
                     if kind == tokens.XPRESS and size == PAGE:
                         payloads.append(data[at : at + stored])
@@ -73,7 +73,7 @@ def batches(payloads: list[bytes]) -> list[tuple[bytes, bytes, int]]:
 def measure(name: str, payloads: list[bytes]) -> Iterator[Result]:
     """Three lines for one set of pages."""
     if codec.extension_is_built():
-        kernel = codec.select("rust")
+        extension = codec.select("rust")
         work = batches(payloads)
         size = sum(out for _, _, out in work)
         repeats = max(1, (256 << 20) // size)
@@ -81,7 +81,7 @@ def measure(name: str, payloads: list[bytes]) -> Iterator[Result]:
         def decode(_number: int = 0) -> None:
             for _ in range(repeats):
                 for data, segments, out in work:
-                    _, bad = kernel.decode(data, 0, segments, 0, out)
+                    _, bad = extension.decode(data, 0, segments, 0, out)
                     assert not bad
 
         rounds = [in_turns(1, decode, on_threads(2, decode), on_processes(2, decode)) for _ in range(9)]
@@ -92,12 +92,12 @@ def measure(name: str, payloads: list[bytes]) -> Iterator[Result]:
         yield Result(
             "    the same of two processes: what the machine gives at the moment", machine, "x", 0, at_least=True
         )
-    twin = codec.select("python")
+    fallback = codec.select("python")
     step = max(1, len(payloads) // TWIN_PAGES)
     some = payloads[::step]
-    (seconds,) = in_turns(3, lambda: [twin.xpress_decode(payload, PAGE) for payload in some])
+    (seconds,) = in_turns(3, lambda: [fallback.xpress_decode(payload, PAGE) for payload in some])
     yield Result(
-        f"Python twin, {name} ({len(some)} pages)", len(some) * PAGE / seconds / 1e6, "MB/s", 15, at_least=True
+        f"Python fallback, {name} ({len(some)} pages)", len(some) * PAGE / seconds / 1e6, "MB/s", 15, at_least=True
     )
 
 

@@ -41,7 +41,7 @@ def run() -> Iterator[Result]:
     layer, dump = volatility_layer(made.flat, made.root), kdmp(made.crash_dump)
     with vmsavedstate.open(made.plain) as state:
         addresses = distinct_pages(state)
-    with silenced():  # kdmp-parser tells the terminal of each address that is not mapped
+    with silenced():  # kdmp-parser prints each address that is not mapped
         compare(made, layer, dump, addresses)
     yield from singles(made, addresses)
     yield from batches(made, addresses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -61,8 +62,69 @@ def test_there_are_enough_of_both() -> None:
     assert len(examples()) >= 7
 
 
+PAGES = [*(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")), "README.md", "CONTRIBUTING.md",
+         "examples/README.md"]  # fmt: skip
+SPECIFICATIONS = {
+    "format": ROOT / "docs/spec/saved-state-format.md",
+    "API": ROOT / "docs/spec/dump-provider-api.md",
+}
+NUMBER = r"\d+(?:\.\d+)?"
+LIST = rf"{NUMBER}(?:(?:, and |, | and | to ){NUMBER})*"
+CITATION = re.compile(rf"\b(format|API) specification(?:,)? (?:section(?:s)? )?({LIST})?")
+PATH_CITATION = re.compile(rf"docs/spec/([\w-]+\.md), (?:section(?:s)? )?({LIST})")
+
+
 def test_links_lead_somewhere() -> None:
-    more = ["docs/architecture.md", "docs/formats.md", "docs/provider.md", "docs/porting.md"]
-    for name in [*DOCUMENTS, *more, "CONTRIBUTING.md", "examples/README.md"]:
-        for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text()):
+    for name in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", (ROOT / name).read_text()):
             assert (ROOT / name).parent.joinpath(target).exists(), f"{name}: {target}"
+
+
+def headings(path: Path) -> set[str]:
+    return set(re.findall(rf"^#+ ({NUMBER})\b", path.read_text(), re.MULTILINE))
+
+
+def test_every_heading_of_a_specification_begins_with_its_number() -> None:
+    for path in SPECIFICATIONS.values():
+        title, *rest = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+        assert title and all(re.match(rf"{NUMBER}\.? ", text) for text in rest)
+
+
+def sources() -> list[Path]:
+    roots = ("src", "tests", "docs", "rust/src", "rust/codec/src", "benchmarks", "examples")
+    kinds = {".py", ".md", ".rs", ".c", ".h"}
+    found = [path for root in roots for path in (ROOT / root).rglob("*") if path.suffix in kinds]
+    return [path for path in found if path != Path(__file__)]
+
+
+def test_every_citation_of_a_specification_resolves() -> None:
+    known = {name: headings(path) for name, path in SPECIFICATIONS.items()}
+    count = 0
+    for path in sources():
+        text = re.sub(r"\n\s*(?://!|#|\*)?\s*", " ", path.read_text())  # a citation may go over the end of a line
+        for name, numbers in CITATION.findall(text):
+            assert numbers or path.suffix == ".md", f"{path}: {name} specification, without a section"
+            for number in re.findall(NUMBER, numbers):
+                count += 1
+                assert number in known[name], f"{path}: {name} specification, {number}"
+        for name, numbers in PATH_CITATION.findall(text):
+            for number in re.findall(NUMBER, numbers):
+                assert number in headings(ROOT / "docs/spec" / name), f"{path}: {name}, {number}"
+    assert count > 70
+
+
+def test_documents_stand_alone() -> None:
+    for path in sources():
+        if path.suffix == ".md":
+            assert "../shared" not in path.read_text(), path
+
+
+def test_the_architecture_names_every_package() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    packages = [path.parent for path in (ROOT / "src/vmsavedstate").rglob("__init__.py")]
+    for folder in packages:
+        if folder.parent == ROOT / "src/vmsavedstate":
+            assert f"| `{folder.name}/` |" in text, folder.name
+        module = ast.parse((folder / "__init__.py").read_text())
+        assert len(ast.get_docstring(module) or "") > 40, folder
+    assert len(packages) > 15

@@ -35,7 +35,7 @@ stop:   movl    $0xc0000101, %ecx
         movabsq $0x2222222222222222, %rbx
         movabsq $0x8888888888888888, %r8
         movabsq $0xffffffffffff0015, %r15
-        outb    %al, $0xf4              /* tells who watches that the show is on; nothing answers there */
+        outb    %al, $0xf4              /* tells make_sample.py that the screen is drawn; nothing answers there */
 1:      hlt
         jmp     1b
 

@@ -153,7 +153,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # type checkers know the names by the imports above, and shall miss those that are none
+if not TYPE_CHECKING:  # type checkers know the names by the imports above, and must reject unknown ones
 
     def __getattr__(name: str) -> object:
         """Load a public name on first use; every error class is one."""

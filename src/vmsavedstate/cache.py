@@ -12,7 +12,7 @@ Value = TypeVar("Value")
 
 
 class ByteCache(Generic[Key, Value]):
-    """Keeps the most recently used values whose sizes (bytes, told by the caller) add up to at most ``limit``.
+    """Keeps the most recently used values whose sizes (bytes, given by the caller) add up to at most ``limit``.
 
     A value larger than the limit is not kept; a limit of 0 keeps nothing. Safe to use from several threads; values
     must not be changed once they are stored.

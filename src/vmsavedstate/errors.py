@@ -2,7 +2,7 @@
 
 Nothing else may be raised across the public API for bad input. An error says what is wrong, in which file, at which
 offset (hex), what was found and expected, and what to do; ``hresult`` is the code Microsoft's dump provider documents
-for the same situation (specification of the API, section 5).
+for the same situation (API specification, section 5).
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class GuestMemoryError(VmSavedStateError):
         super().__init__(
             message,
             file=file,
-            remedy="`read` takes a fill byte to read on over such ranges",
+            remedy="`read` takes a fill byte to put into such ranges",
             hresult=E_INVALIDARG if reason == "hole" else ERROR_FILE_CORRUPT,
         )
         self.start = start
@@ -225,7 +225,7 @@ class ScreenError(VmSavedStateError):
 
 
 class NestedVirtualizationError(VmSavedStateError):
-    """State of nested virtualization is asked for, whose layout nobody has published (0xC0370503)."""
+    """State of nested virtualization is asked for, whose layout is unpublished (0xC0370503)."""
 
     hresult = NESTED_VIRTUALIZATION_NOT_SUPPORTED
 

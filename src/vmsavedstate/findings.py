@@ -77,7 +77,7 @@ class FindingLog:
         self._add(Severity.DAMAGE, file, offset, message, values, raises=True)
 
     def loss(self, file: str | None, offset: int | None, message: str, **values: object) -> None:
-        """Record damage that raises when somebody reads what is lost; strict mode opens the file all the same."""
+        """Record damage that raises when the lost data is read; strict mode opens the file all the same."""
         self._add(Severity.DAMAGE, file, offset, message, values, raises=False)
 
     def _add(
@@ -95,13 +95,13 @@ class FindingLog:
         if raises and self.strict:
             detail = "".join(f", {label} {text}" for label, text in (("found", found), ("expected", expected)) if text)
             raise CorruptFileError(
-                message + detail, file=file, offset=offset, remedy="strict mode; without it reading goes on"
+                message + detail, file=file, offset=offset, remedy="strict mode; without it reading continues past this"
             )
         with self._lock:  # the same damaged block may be met by several reads: it is one finding
             self._items.setdefault(finding)
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
+    def attached(self) -> Iterator[None]:
         """An error inside that ends the opening of a file carries what had been found before."""
         try:
             yield

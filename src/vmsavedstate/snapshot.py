@@ -49,7 +49,7 @@ class StateChunk(NamedTuple):
     """A piece of the stored machine state, understood or not.
 
     Attributes:
-        id: its number in the file; ``name`` in words, ``unknown`` for ids nobody has described.
+        id: its number in the file; ``name`` in words, ``unknown`` for undocumented ids.
         offset: of its header, bytes from the start of the value that holds the state.
         data: its content.
         vp: index of the processor it belongs to, None for the partition.
@@ -133,7 +133,7 @@ class PageBacking(Protocol):
 
 
 class Snapshot(NamedTuple):
-    """Everything a format knows about one saved machine; None stands for what it does not tell."""
+    """Everything a format knows about one saved machine; None stands for what it does not say."""
 
     format: str
     files: tuple[str, ...]

@@ -121,7 +121,7 @@ class SavedState:
         """Hold advisory locks, shared with other readers, on the files until :meth:`close`.
 
         They keep :func:`.hvstorage.apply_replay_log` away; reading does not need them. Nothing where there are no such
-        locks. Raises SourceError (ERROR_SHARING_VIOLATION) while somebody has a file for himself alone, and after
+        locks. Raises SourceError (ERROR_SHARING_VIOLATION) while another process holds an exclusive lock, and after
         :meth:`close`.
         """
         if self._closed:
@@ -159,13 +159,13 @@ def open(
     Arguments: ``path``, and ``companion``, the other file of the pair where it does not lie beside it under the same
     name; ``registers``, for a dump of QEMU, what it does not hold: a file with QEMU's ``info registers -a`` or with JSON
     (docs/qemu.md), or {processor index: {register: value}}; what the dump holds itself stays. ``strict`` refuses what is
-    otherwise read on over and listed in ``findings``.
+    otherwise continued past and listed in ``findings``.
 
     Raises SourceError (cannot be opened), FormatError (no saved state), PartitionStateNotFoundError,
     GuestMemoryNotFoundError, NoVirtualProcessorError, EncryptedStateError, CompanionError, CorruptFileError.
     """
     log = FindingLog(strict=strict)
-    with log.telling():
+    with log.attached():
         return SavedState(open_snapshot(path, Inputs(companion, registers), log))
 
 
@@ -175,5 +175,5 @@ def open_store(path: PathArgument, *, strict: bool = False) -> KeyTree:
     Raises SourceError, FormatError, CorruptFileError.
     """
     log = FindingLog(strict=strict)
-    with log.telling():
+    with log.attached():
         return open_tree(path, log)

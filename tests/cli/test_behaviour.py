@@ -174,7 +174,7 @@ def test_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     assert "interrupted" in capsys.readouterr().err
 
 
-def test_python_twin_gives_the_same(tmp_path: Path) -> None:
+def test_the_fallback_gives_the_same(tmp_path: Path) -> None:
     path = write_state(tmp_path / "x.vmrs")
     for arguments in (
         ["verify", str(SAMPLE)],
@@ -246,7 +246,7 @@ def test_no_number_is_cropped_on_a_narrow_terminal(columns: int) -> None:
     assert {"0x100000", "0xffffff", "0xf00", "0xa0000"} <= set(words)
 
 
-def test_the_twin_of_a_pair_is_evidence_too(tmp_path: Path) -> None:
+def test_the_companion_is_evidence_too(tmp_path: Path) -> None:
     from support.states import legacy_pair
 
     bin_path, vsv_path = legacy_pair(tmp_path)

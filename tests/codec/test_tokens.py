@@ -187,9 +187,9 @@ def test_encoder_round_trip(codec: Codec, number: int) -> None:
     assert decoded(codec, codec.encode_block(plain)) == plain
 
 
-@pytest.mark.skipif(not extension_is_built(), reason="the compiled kernel is not built")
+@pytest.mark.skipif(not extension_is_built(), reason="the extension is not built")
 @pytest.mark.parametrize("number", range(4))
-def test_twins_encode_the_same(number: int) -> None:
+def test_both_codecs_encode_the_same(number: int) -> None:
     plain = STREAMS[number][1]
     assert select("rust").encode_block(plain) == select("python").encode_block(plain)
 
@@ -205,10 +205,10 @@ tokens = st.one_of(
 )
 
 
-@pytest.mark.skipif(not extension_is_built(), reason="the compiled kernel is not built")
+@pytest.mark.skipif(not extension_is_built(), reason="the extension is not built")
 @given(st.lists(tokens, max_size=12).map(b"".join), st.integers(0, 3000), st.integers(0, BLOCK), st.integers(0, 9000))
 @settings(max_examples=800)
-def test_twins_agree_on_anything(stream: bytes, window: int, start: int, size: int) -> None:
+def test_both_codecs_agree_on_anything(stream: bytes, window: int, start: int, size: int) -> None:
     """Same index, same output, same faults, for whatever bytes and for a window that ends anywhere."""
     answers = []
     for name in ("python", "rust"):

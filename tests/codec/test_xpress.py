@@ -1,4 +1,4 @@
-"""Plain LZ77 of MS-XCA: published examples, independent decoder and encoder, twins against each other, hostile input."""
+"""Plain LZ77 of MS-XCA: published examples, independent decoder and encoder, one codec against the other, hostile input."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_round_trip(codec: Codec) -> None:
 )
 def test_round_trip_of_anything(data: bytes) -> None:
     packed = {name: select(name).xpress_encode(data) for name in CODECS}
-    assert len(set(packed.values())) == 1, "the twins make the same bytes"
+    assert len(set(packed.values())) == 1, "both make the same bytes"
     for name in CODECS:
         assert select(name).xpress_decode(packed["python"], len(data)) == data
 
@@ -124,21 +124,21 @@ def _outcome(decode: Callable[[bytes, int], bytes], data: bytes, size: int) -> t
         return error.message, error.position, error.produced
 
 
-@pytest.mark.skipif(not extension_is_built(), reason="the compiled kernel is not built")
+@pytest.mark.skipif(not extension_is_built(), reason="the extension is not built")
 @given(
     st.binary(max_size=300) | st.lists(st.sampled_from([0, 255, 7, 15, 64, 128, 1]), max_size=40).map(bytes),
     st.integers(0, 5000),
 )
 @settings(max_examples=2500)
-def test_twins_agree_on_anything(data: bytes, size: int) -> None:
+def test_both_codecs_agree_on_anything(data: bytes, size: int) -> None:
     """Same output, or the same error at the same place; never a crash, a hang or an over-read."""
     assert _outcome(select("rust").xpress_decode, data, size) == _outcome(select("python").xpress_decode, data, size)
 
 
-@pytest.mark.skipif(not extension_is_built(), reason="the compiled kernel is not built")
+@pytest.mark.skipif(not extension_is_built(), reason="the extension is not built")
 @given(st.sampled_from(range(len(PAGES))), st.integers(0, 4095), st.integers(0, 255), st.integers(0, 4200))
 @settings(max_examples=600)
-def test_twins_agree_on_damaged_pages(number: int, at: int, byte: int, size: int) -> None:
+def test_both_codecs_agree_on_damaged_pages(number: int, at: int, byte: int, size: int) -> None:
     packed = bytearray(select("rust").xpress_encode(PAGES[number]))
     packed[at % len(packed)] = byte
     data = bytes(packed)

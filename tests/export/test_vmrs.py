@@ -250,7 +250,10 @@ def test_a_state_needs_a_processor_and_memory(tmp_path: Path) -> None:
         writer.add_processor(0, X64)
     with pytest.raises(InvalidArgumentError, match="at least one"), SavedStateWriter(tmp_path / "x.vmrs") as writer:
         writer.add_memory(0, 4096, lambda offset, size: bytes(size))
-    with pytest.raises(InvalidArgumentError, match="no number"), SavedStateWriter(tmp_path / "x.vmrs") as writer:
+    with (
+        pytest.raises(InvalidArgumentError, match="not a valid number"),
+        SavedStateWriter(tmp_path / "x.vmrs") as writer,
+    ):
         writer.add_processor(0)
         writer.add_processor(0)
     wrong: list[dict[str, Any]] = [{"architecture": "sparc"}, {"architecture": "arm64", "vendor": 1}, {"vendor": 0x10}]

@@ -1,4 +1,4 @@
-"""Every paging form as a table of addresses and answers, each with an invalid twin: the bit that ends the walk."""
+"""Every paging form as a table of addresses and answers, each with an invalid counterpart: the bit that ends the walk."""
 
 # ruff: noqa: E501  # tables of addresses
 
@@ -18,7 +18,7 @@ TOP = 1 << 64
 
 
 class Case(NamedTuple):
-    """A form: registers, tables, what is mapped, and the entry whose present bit is cleared in the twin."""
+    """A form: registers, tables, what is mapped, and the entry whose present bit is cleared in the counterpart."""
 
     name: str
     family: str
@@ -27,8 +27,8 @@ class Case(NamedTuple):
     mapped: dict[int, int]
     unmapped: dict[int, tuple[str | None, int]]  # address -> the level that ends the walk, and how much is not mapped
     size: int
-    twin: tuple[int, ...]  # address of an entry, and the addresses of ``mapped`` that it is for
-    twin_level: str
+    counterpart: tuple[int, ...]  # address of an entry, and the addresses of ``mapped`` that it is for
+    counterpart_level: str
 
 
 def tcr(size0: int, size1: int, granule: int, ips: int = 5, more: int = 0) -> int:
@@ -168,9 +168,9 @@ def test_a_form(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.tables], ids=lambda case: case.name)
-def test_the_invalid_twin(case: Case) -> None:
+def test_the_invalid_counterpart(case: Case) -> None:
     """One cleared present bit, and just the addresses behind that entry are gone."""
-    entry_at, *lost = case.twin
+    entry_at, *lost = case.counterpart
     pages = {start: bytearray(data) for start, data in placed(case.tables).items()}
     pages[entry_at & ~0xFFF][entry_at & 0xFFF] &= 0xFE
     space = space_of(
@@ -181,7 +181,7 @@ def test_the_invalid_twin(case: Case) -> None:
     for gva in lost:
         with pytest.raises(PageNotMapped) as caught:
             space.translate(gva)
-        assert caught.value.level == case.twin_level
+        assert caught.value.level == case.counterpart_level
         assert caught.value.entry is not None and not caught.value.entry & 1
 
 

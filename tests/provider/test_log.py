@@ -46,7 +46,7 @@ def test_why_in_words(libraries: dict[int, CDoor], lines: Lines) -> None:
     assert door.ask("GetVpCount", c.c_void_p(5), c.byref(c.c_uint32())) == E_INVALIDARG
     first, second = lines()
     assert first.startswith("0x80070002: LoadSavedStateFileU8: /nowhere/\\udcff: there is no such file")
-    assert second.startswith("0x80070057: GetVpCount: 0x5 is no handle")
+    assert second.startswith("0x80070057: GetVpCount: 0x5 is not a handle")
 
 
 def test_nobody_asked(libraries: dict[int, CDoor], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +64,7 @@ def test_a_log_that_cannot_be_is_told_once_and_no_failure(
     evidence.write_bytes(b"\0\1\2\3" * 100)
     monkeypatch.setenv(log_module.VARIABLE, "-")
     assert door.ask("GetVpCount", c.c_void_p(6), c.byref(c.c_uint32())) == E_INVALIDARG
-    assert "0x6 is no handle" in capfd.readouterr().err
+    assert "0x6 is not a handle" in capfd.readouterr().err
     monkeypatch.setenv(log_module.VARIABLE, "/nowhere/log")
     assert door.ask("GetVpCount", c.c_void_p(6), c.byref(c.c_uint32())) == E_INVALIDARG
     assert capfd.readouterr().err == "", "descriptor 2 may be anything, unless it is a terminal"
@@ -178,7 +178,7 @@ def test_the_other_function_is_named(
     vsv_path.write_bytes(b"")
     with pytest.raises(Failure):
         door.load(bin_path)
-    assert lines()[0].endswith("(give the right twin as companion)"), "both together would fail as well"
+    assert lines()[0].endswith("(give the right companion)"), "both together would fail as well"
     vsv_path.unlink()
     with pytest.raises(Failure):
         door.load(bin_path)

@@ -1,7 +1,7 @@
 """HyperVStorage structures byte by byte, written from the specification alone and not from the package's own writer.
 
 Every function takes the correct value by default and whatever a test wants instead, so that each faulty file has a valid
-twin that differs in one thing.
+counterpart that differs in one thing.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, None for a name that is none."""
+        """The command, None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         command = importlib.import_module(f".{cmd_name}", __package__).command
@@ -80,7 +80,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit."""
-    gc.disable()  # a short process; what it opens is no garbage, and may be 65,536 keys to walk over again and again
+    gc.disable()  # a short process; what it opens is not garbage, and may be 65,536 keys to walk over again and again
     _occupy_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names that the terminal cannot show must not end the program

@@ -17,7 +17,7 @@ from ..paging import AddressSpace
 from ..processor import VirtualProcessor
 from ..state import SavedState
 from ..state import open as open_state
-from .output import tell_findings
+from .output import report_findings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -103,6 +103,11 @@ companion_option = click.option(
 )
 
 
+strict_option = click.option(
+    "--strict", is_flag=True, help="Refuse damage and a pending replay log instead of continuing past them."
+)
+
+
 def state_arguments(function: Function) -> Function:
     """The saved state and how to open it; the command gets them as ``evidence``, for :func:`opened`."""
 
@@ -115,7 +120,7 @@ def state_arguments(function: Function) -> Function:
     options = (
         companion_option,
         registers_option,
-        click.option("--strict", is_flag=True, help="Refuse damage and a pending replay log instead of reading on."),
+        strict_option,
     )
     for option in reversed(options):
         command = option(command)
@@ -221,4 +226,4 @@ def opened(evidence: Evidence, *, quiet: bool = False) -> Iterator[SavedState]:
     with open_state(file, companion, registers=registers, strict=strict) as state:
         yield state
         if not quiet:
-            tell_findings(state.findings)
+            report_findings(state.findings)

@@ -19,15 +19,15 @@ def command(evidence: Evidence, out: str, compress: bool, fill: int | None) -> i
     """Write a Hyper-V saved state (.vmrs) from a dump of QEMU or KVM, or from any other saved state.
 
     The file is meant for Hyper-V's tools as well; OUT must not exist. Registers that the source does not hold, and that
-    share a group with others, are written as zero; stderr tells which. Exit code 1 if memory had to be filled.
+    share a group with others, are written as zero; stderr lists them. Exit code 1 if memory had to be filled.
     """
     with opened(evidence) as state, progress_bar("memory", lambda: state.memory.size) as progress:
         done = write_vmrs(state, out, compress=compress, fill=fill, progress=progress)
-    _tell(done)
+    _report(done)
     return INPUT_AT_FAULT if done.filled else DONE
 
 
-def _tell(done: Conversion) -> None:
+def _report(done: Conversion) -> None:
     """What is not as it was, on stderr."""
     supplied = [change for change in done.changes if change.source is None]
     lost = dict.fromkeys(change.name for change in done.changes if change.written is None)

@@ -82,10 +82,10 @@ def command(
                     bar.line(f"0x{next(hex_lines(_preview(place, at), at, 16))}")
                 if none:
                     click.echo("vmrs: no match", err=True)
-    return _tell_unread(unread)
+    return _report_unread(unread)
 
 
-def _tell_unread(unread: list[MemoryGap]) -> int:
+def _report_unread(unread: list[MemoryGap]) -> int:
     """What was not searched, in a line; the exit code."""
     if not unread:
         return DONE
@@ -112,7 +112,7 @@ def _pattern(text: str, kind: str) -> Pattern:
             return re.compile(raw, re.DOTALL)
     except (ValueError, re.error, RecursionError, OverflowError) as error:
         shown = text if len(text) <= SHOWN_PATTERN else f"{text[:SHOWN_PATTERN]}..."
-        raise InvalidArgumentError(f"{shown!r} is no pattern: {error}") from error
+        raise InvalidArgumentError(f"{shown!r} is not a valid pattern: {error}") from error
     return text.encode("utf-16-le", "surrogatepass") if kind == "utf16" else raw
 
 

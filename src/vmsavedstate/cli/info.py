@@ -62,7 +62,7 @@ def _guest_os_text(state: SavedState, vtl: int) -> str:
     try:
         return str(state.guest_os(vtl))
     except RegisterNotAvailableError:
-        return "not told by this kind of file"
+        return "not in this kind of file"
 
 
 def _cpu(state: SavedState) -> str:
@@ -111,7 +111,7 @@ def _arm(vp: VirtualProcessor) -> bool:
 
 
 def _paging(vp: VirtualProcessor) -> str:
-    """The mode, with the levels where the mode does not tell them."""
+    """The mode, with the levels where the mode does not imply them."""
     mode = vp.paging_mode
     if mode in (PagingMode.LONG, PagingMode.ARMV8):
         return f"{mode.name.lower()}, {vp.paging_levels} levels"
@@ -145,7 +145,7 @@ _COLUMNS = (
 def _show_memory(state: SavedState) -> None:
     chunks = state.memory.chunks
     show_table(
-        f"Guest memory: {human_size(state.memory.size)} in {len(chunks)} {'run' if len(chunks) == 1 else 'runs'}",
+        f"Guest memory: {human_size(state.memory.size)} in {len(chunks)} {'chunk' if len(chunks) == 1 else 'chunks'}",
         ("Start", "End", "Size"),
         ((hex(item.start), hex(item.start + item.size - 1), human_size(item.size)) for item in chunks[:SHOWN_CHUNKS]),
     )

@@ -12,8 +12,8 @@ import click
 from ..containers.keytree import KeyEntry, KeyTree
 from ..errors import CorruptFileError, InvalidArgumentError, KeyNotFoundError
 from ..state import open_store
-from .arguments import FILE, file_argument, json_option
-from .output import hex_lines, output_file, printable, refuse_terminal, show_json, show_table, tell_findings
+from .arguments import FILE, file_argument, json_option, strict_option
+from .output import hex_lines, output_file, printable, refuse_terminal, report_findings, show_json, show_table
 
 PREVIEW = 16  # bytes of an array shown in the list
 PIECE = 1 << 20
@@ -25,7 +25,7 @@ PIECE = 1 << 20
 @click.option("--raw", is_flag=True, help="The bytes of the value at PATH, for a pipe.")
 @click.option("--out", type=FILE, help="Write the bytes of the value at PATH to a new file; `-` is the pipe.")
 @click.option("--force", is_flag=True, help="Let --out replace an existing file.")
-@click.option("--strict", is_flag=True, help="Refuse damage and a pending replay log instead of reading on.")
+@strict_option
 @json_option
 def command(file: str, path: str | None, raw: bool, out: str | None, force: bool, strict: bool, as_json: bool) -> None:
     """The keys of a .vmrs, .vmcx, .bin or .vsv file; with PATH, that key with all its value, or the keys below it.
@@ -37,7 +37,7 @@ def command(file: str, path: str | None, raw: bool, out: str | None, force: bool
     if as_json and (raw or out is not None):
         raise click.UsageError("--json does not go with --raw and --out")
     with open_store(file, strict=strict) as store:
-        tell_findings(store.findings)
+        report_findings(store.findings)
         chosen = _choose(store, path, file)
         single = chosen[0] if len(chosen) == 1 and chosen[0].type != "node" else None
         if raw or out is not None:

@@ -14,7 +14,7 @@ def command(out: str) -> None:
 
     DIR/include gets the headers, DIR/lib the libraries of both generations of the interface, DIR/lib/pkgconfig what
     pkg-config reads, DIR/examples two programs. Needs a C compiler, Python's headers and shared library, and cffi; CC,
-    CFLAGS and LDFLAGS are heeded. The libraries stay tied to this Python and its packages. What is there is replaced.
+    CFLAGS and LDFLAGS are used. The libraries stay tied to this Python and its packages. What is there is replaced.
     """
     if not out:
         raise click.BadParameter("name a folder", param_hint="'--out'")

@@ -51,7 +51,7 @@ def command(
             click.secho(_HEADER.rstrip() if merge else f"{_HEADER}  {'Physical':>14}", bold=True)
             for run in runs:
                 click.echo(_line(run, merge))
-            _tell_lost(lost)
+            _report_lost(lost)
     return INPUT_AT_FAULT if any(item.reason != "hole" for item in lost) else DONE
 
 
@@ -74,7 +74,7 @@ def _line(run: MappedRun, merge: bool) -> str:
     return f"{run.gva:#018x}-{run.gva + run.size - 1:#018x}  {human_size(run.size):>10}  {run.access}{where}"
 
 
-def _tell_lost(lost: list[LostTable]) -> None:
+def _report_lost(lost: list[LostTable]) -> None:
     for item in lost[:SHOWN_LOST]:
         why = "is outside of the saved memory" if item.reason == "hole" else f"cannot be read ({item.reason})"
         click.echo(

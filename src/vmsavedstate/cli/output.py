@@ -174,7 +174,7 @@ def show_findings(findings: Sequence[Finding], limit: int | None = None) -> None
         click.echo(f"  and {len(findings) - limit} more: `vmrs verify` lists all")
 
 
-def tell_findings(findings: Sequence[Finding]) -> None:
+def report_findings(findings: Sequence[Finding]) -> None:
     """A word on stderr that there is more to know, for commands that show something else."""
     if findings:
         damage = sum(item.severity is Severity.DAMAGE for item in findings)
@@ -204,7 +204,7 @@ def _same_file(path: str, other: str) -> bool:
 
 
 def _is_evidence(path: str) -> bool:
-    """Whether a container of Hyper-V or a core dump stands at ``path``, such as the twin of the file that is read."""
+    """Whether a container of Hyper-V or a core dump stands at ``path``, such as the companion of the file that is read."""
     if is_core_dump(path):
         return True
     try:
@@ -219,11 +219,11 @@ def _is_evidence(path: str) -> bool:
 def refuse_terminal() -> None:
     """Raise InvalidArgumentError where bytes would go to a terminal."""
     if sys.stdout.isatty():
-        raise InvalidArgumentError("bytes are nothing for a terminal: name a file with --out, or use a pipe")
+        raise InvalidArgumentError("raw bytes are not written to a terminal: name a file with --out, or use a pipe")
 
 
 class ReaderGoneError(BrokenPipeError):
-    """The reader of the pipe went away, and the command has an exit code to tell all the same."""
+    """The reader of the pipe went away, and the command's exit code counts nevertheless."""
 
     def __init__(self, code: int) -> None:
         super().__init__()

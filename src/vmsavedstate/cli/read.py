@@ -43,7 +43,7 @@ def command(
     """Bytes of guest memory: a hex dump on a terminal, the bytes themselves in a pipe.
 
     Memory that the state does not hold, or that is not mapped, is an error, unless --fill names a byte to stand for it;
-    then stderr tells which ranges were filled, and the exit code is 1 if any of them is damage.
+    then stderr lists the ranges that were filled, and the exit code is 1 if any of them is damage.
     """
     if (gpa is None) == (gva is None):
         raise click.UsageError("give one of --gpa and --gva")
@@ -64,7 +64,7 @@ def command(
             as_hex,
             max(8, len(f"{start + size:x}")),
         )
-        return _tell_gaps(gaps)
+        return _report_gaps(gaps)
 
 
 def _deliver(
@@ -86,7 +86,7 @@ def _deliver(
         sys.stdout.buffer.flush()
 
 
-def _tell_gaps(gaps: Sequence[MemoryGap]) -> int:
+def _report_gaps(gaps: Sequence[MemoryGap]) -> int:
     """What the fill byte stands for; the exit code."""
     for gap in gaps[:SHOWN_GAPS]:
         click.echo(f"vmrs: filled {gap.start:#x} to {gap.end - 1:#x} ({gap.reason})", err=True)
@@ -98,21 +98,19 @@ def _tell_gaps(gaps: Sequence[MemoryGap]) -> int:
 
 @contextmanager
 def _explaining(file: str, fill: int | None) -> Iterator[None]:
-    """Missing memory is told with the file and in the words of this command."""
+    """Errors about missing memory name the file and this command's options."""
     try:
         yield
     except PageNotMapped as error:
         error.file = error.file or file
-        error.remedy = "`vmrs maps` shows what is mapped; --fill 0 reads on with a byte of your choice instead"
+        error.remedy = "`vmrs maps` shows what is mapped; --fill 0 puts a byte of your choice there instead"
         raise
     except GuestMemoryError as error:
         error.file = error.file or file
         shown = (
             "`vmrs chunks` shows what is saved" if error.reason == "hole" else "`vmrs verify` lists what cannot be read"
         )
-        further = (
-            "--fill 0 reads on with a byte of your choice instead" if fill is None else "--strict fills holes alone"
-        )
+        further = "--fill 0 puts a byte of your choice there instead" if fill is None else "--strict fills holes alone"
         error.remedy = f"{shown}; {further}"
         raise
 

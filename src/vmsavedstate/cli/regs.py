@@ -57,7 +57,7 @@ def _show(vp: VirtualProcessor) -> None:
             click.echo(f"  {_name(f'{name:6}')} " + " ".join(f"{part} {number:x}" for part, number in parts.items()))
     _show_words([item for item in words if _is_wide(item[0])], 32)
     if vp.unconfirmed:
-        click.echo("  nobody has confirmed the meaning of these on a real state:")
+        click.echo("  the meaning of these is not confirmed on a real state:")
         _show_words(list(vp.unconfirmed.items()), 16)
 
 

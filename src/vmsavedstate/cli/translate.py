@@ -50,7 +50,7 @@ def command(
 
 
 def _walk(space: AddressSpace, gva: int) -> Walk:
-    """The walk; where a page table is lost, what was read of it and why nobody knows."""
+    """The walk; where a page table is lost, what was read of it, and why the rest is unknown."""
     try:
         return space.walk(gva)
     except GuestMemoryError as error:
@@ -91,9 +91,9 @@ def _show_steps(walk: Walk, state: SavedState) -> None:
         click.echo(
             f"  {step.level:{width}}  {step.number:4} of table {step.table:#x}, at {step.entry_address:#x}: {entry}"
         )
-        told = step.kind if step.target is None else f"{step.kind} {step.target:#x}, {step.access}"
+        shown = step.kind if step.target is None else f"{step.kind} {step.target:#x}, {step.access}"
         reserved = f"; reserved bits set: {step.reserved:#x}" if step.reserved else ""
-        click.echo(f"  {'':{width}}  -> {told}{reserved}")
+        click.echo(f"  {'':{width}}  -> {shown}{reserved}")
     if walk.gpa is None:
         click.echo(f"  {_why(walk)}")
     else:

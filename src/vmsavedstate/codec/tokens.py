@@ -1,7 +1,7 @@
 """Page tokens: how a compressed 1 MiB block of guest memory is stored (format specification, section 5), in Python.
 
 A block is indexed first and decoded after: :func:`scan` walks over the tokens without touching their payload, so that
-one page can be decoded without the others. The compiled kernel has the same functions.
+one page can be decoded without the others. The extension has the same functions.
 
 A *segment* is what one token puts out, :data:`SEGMENT`: output position, output size, kind, payload position, payload
 size (bytes; the payload position counts from the start of the stored block).

@@ -1,4 +1,4 @@
-"""Plain LZ77 (the XPRESS of MS-XCA, sections 2.3 and 2.4) in Python: the readable twin of the compiled kernel.
+"""Plain LZ77 (the XPRESS of MS-XCA, sections 2.3 and 2.4) in Python: the readable fallback of the extension.
 
 Both produce the same bytes and refuse the same input. Format: flags come in u32 words, most significant bit first, 0
 for a literal byte, 1 for a match; a match is a u16 (13 bits offset - 1, 3 bits length - 3) with escapes for longer
@@ -133,7 +133,7 @@ class _Finder:
 
 
 def encode(data: bytes) -> bytes:
-    """Compress; a match is put off by one byte where a longer one begins there. The kernel makes the same bytes."""
+    """Compress; a match is put off by one byte where a longer one begins there. The extension makes the same bytes."""
     out = bytearray(4)
     flags_at, flags, count = 0, 0, 0
     nibble_at = -1

@@ -137,7 +137,7 @@ class VirtualProcessorRegisterValue(Union):
     )
 
     def __repr__(self) -> str:
-        """All 128 bits as a number; which member is meant only the register's number tells."""
+        """All 128 bits as a number; the register's number says which member is meant."""
         return f"VirtualProcessorRegisterValue({int.from_bytes(bytes(self), 'little'):#x})"
 
 

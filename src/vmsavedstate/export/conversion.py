@@ -51,8 +51,8 @@ class Conversion(NamedTuple):
         path: the new file.
         changes: registers that the two files do not share, and the derived EFER.
         filled: bytes of memory that stand for what the source could not deliver.
-        vendor_assumed: whether the source does not tell the processor's vendor, so that one was chosen.
-        left_behind: names of the pieces of state that are no registers, and were not taken over.
+        vendor_assumed: whether the source does not hold the processor's vendor, so that one was chosen.
+        left_behind: names of the pieces of state that are not registers and were not taken over.
     """
 
     path: str

@@ -28,7 +28,7 @@ ReadMemory = Callable[[int, int], bytes]
 
 
 class SavedStateWriter(CompletesOnExit):
-    """A ``.vmrs`` file in the making; a context manager that completes the file, or removes it after an error.
+    """A ``.vmrs`` file being written; a context manager that completes the file, or removes it after an error.
 
     Arguments:
         path: must not exist, unless ``overwrite``.
@@ -63,7 +63,7 @@ class SavedStateWriter(CompletesOnExit):
         if self._vendor not in VENDORS or (self._vendor == VENDOR_ARM) != (architecture == "arm64"):
             raise InvalidArgumentError(f"vendor {self._vendor:#x} does not make {architecture} processors")
         if not 0x0100 < vm_version <= 0xFFFF:
-            raise InvalidArgumentError(f"{vm_version:#x} is no VM version that can be read again")
+            raise InvalidArgumentError(f"{vm_version:#x} is not a VM version that can be read again")
         self._os_ids = dict(guest_os_ids or {})
         self._cpuid = tuple(cpuid)
         _check_inputs(self._os_ids, self._cpuid)
@@ -105,7 +105,7 @@ class SavedStateWriter(CompletesOnExit):
         if not by_vtl or active not in by_vtl or not all(0 <= vtl < 16 for vtl in by_vtl):
             raise InvalidArgumentError(f"VP {index}: VTLs are 0 to 15, and the active one must be among those given")
         if not 0 <= index < 4096 or index in self._processors:
-            raise InvalidArgumentError(f"{index} is no number for a further processor")
+            raise InvalidArgumentError(f"{index} is not a valid number for a further processor")
         self._processors[index] = ProcessorInput(index, by_vtl, active)
 
     def add_memory(
@@ -121,7 +121,7 @@ class SavedStateWriter(CompletesOnExit):
         if start % page or size % page or size <= 0 or start < 0 or (start + size) // page > layout.MAX_PAGE:
             raise InvalidArgumentError(f"memory of {size:#x} bytes at {start:#x} is not a range of whole pages")
         if not 0 <= node <= 0xFFFFFFFF:
-            raise InvalidArgumentError(f"{node} is no number of a NUMA node")
+            raise InvalidArgumentError(f"{node} is not a valid NUMA node number")
         if any(start < other + length and other < start + size for other, length in self._ranges):
             raise InvalidArgumentError(f"memory of {size:#x} bytes at {start:#x} overlaps memory added before")
         metadata = layout.RAM_METADATA.pack(

@@ -1,4 +1,4 @@
-"""Advisory locks: readers share a file, and whoever applies a replay log has it alone (API specification, section 8)."""
+"""Advisory locks: readers share a file, and applying a replay log needs it exclusively (API specification, section 8)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class SharedLock(Descriptor):
     """An advisory lock on a file, shared with other readers, until :meth:`close`; keeps the replay log from being applied.
 
     Nothing where the platform or the file system has no such locks (Windows, some network file systems, read-only media
-    may be among them). Raises SourceError (ERROR_SHARING_VIOLATION) while somebody has the file for himself alone.
+    may be among them). Raises SourceError (ERROR_SHARING_VIOLATION) while another process holds an exclusive lock.
     """
 
     def __init__(self, path: PathArgument) -> None:
@@ -28,8 +28,8 @@ class SharedLock(Descriptor):
 def take_lock(fd: int, shown: str, *, exclusive: bool) -> None:
     """An advisory lock on an open file, without waiting; as :class:`SharedLock`.
 
-    An exclusive one that cannot be had for any other reason raises SourceError (ERROR_WRITE_FAULT) too: nobody may write
-    where he cannot know that he is alone.
+    An exclusive one that cannot be had for any other reason raises SourceError (ERROR_WRITE_FAULT) too: writing is allowed
+    only under a lock.
     """
     try:
         import fcntl

@@ -19,7 +19,7 @@ Self = TypeVar("Self", bound="CompletesOnExit")
 
 
 class CompletesOnExit(ABC):
-    """A context manager over something in the making: complete at the end of the block, removed after an error."""
+    """A context manager over something being written: complete at the end of the block, removed after an error."""
 
     _finished = False
 
@@ -89,27 +89,27 @@ class NewFile(CompletesOnExit):
                 remedy="choose another name, or ask for it to be replaced",
                 hresult=ERROR_WRITE_FAULT,
             )
-        with self._telling():
+        with self._as_source_errors():
             self._stream = open(self._temporary, "xb")  # noqa: SIM115  # closed by close() or abort()
 
     def write(self, data: bytes) -> None:
         """Append ``data``."""
-        with self._telling():
+        with self._as_source_errors():
             self._stream.write(data)
 
     def write_at(self, offset: int, data: bytes) -> None:
         """Write ``data`` at byte ``offset``; what is skipped reads as zeros, and is a hole in the file if there can be."""
-        with self._telling():
+        with self._as_source_errors():
             self._stream.seek(offset)
             self._stream.write(data)
 
     def truncate(self, size: int) -> None:
         """Make the file ``size`` bytes long."""
-        with self._telling():
+        with self._as_source_errors():
             self._stream.truncate(size)
 
     def _complete(self) -> None:
-        with self._telling():
+        with self._as_source_errors():
             self._stream.flush()
             os.fsync(self._stream.fileno())
             self._stream.close()
@@ -122,12 +122,15 @@ class NewFile(CompletesOnExit):
             os.unlink(self._temporary)
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _as_source_errors(self) -> Iterator[None]:
         """An OSError of writing becomes a SourceError that names the file."""
         try:
             yield
         except FileExistsError as error:
-            message, remedy = f"there is an unfinished {self._temporary}", "remove it if nobody is writing it"
+            message, remedy = (
+                f"there is an unfinished {self._temporary}",
+                "remove it unless another process is writing it",
+            )
             raise SourceError(message, file=self.path, remedy=remedy, hresult=ERROR_WRITE_FAULT) from error
         except OSError as error:
             message, remedy = f"cannot write: {error.strerror or error}", "check the path, permissions and free space"

@@ -35,7 +35,7 @@ class Source(Descriptor):
 
     @property
     def identity(self) -> tuple[int, int]:
-        """(device, inode) of the open file, to tell whether two paths name one file."""
+        """(device, inode) of the open file, to see whether two paths name one file."""
         info = os.fstat(self._fd)
         return info.st_dev, info.st_ino
 

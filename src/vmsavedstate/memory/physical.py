@@ -252,7 +252,7 @@ class GuestPhysicalMemory:
                     continue
                 piece = min(GAP_PIECE - position % GAP_PIECE, run.size - done)
                 _, lost = self.backing.read(position, piece)
-                base, at = run.gpa - run.position, position  # several pages of one read may each tell of the same loss
+                base, at = run.gpa - run.position, position  # several pages of one read may each report the same loss
                 for item in sorted(lost, key=lambda item: item.start):
                     start, end = max(item.start, at), min(item.end, position + piece)
                     if start < end:

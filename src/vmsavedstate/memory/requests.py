@@ -11,11 +11,11 @@ MAX_ADDRESS = 1 << 64
 
 
 def check_address(address: int) -> int:
-    """The address as a Python integer; raises InvalidArgumentError where it is none from 0 to 2**64 - 1."""
+    """The address as a Python integer; raises InvalidArgumentError unless it is from 0 to 2**64 - 1."""
     try:
         number = operator.index(address)
     except TypeError as error:
-        raise InvalidArgumentError(f"{address!r} is no address") from error
+        raise InvalidArgumentError(f"{address!r} is not an address") from error
     if not 0 <= number < MAX_ADDRESS:
         raise InvalidArgumentError(f"the address {number:#x} is not between 0 and 2**64 - 1")
     return number

@@ -52,8 +52,8 @@ def search(
     """The addresses at which ``pattern`` begins, ascending within the pieces.
 
     Matches of bytes may overlap each other, those of a regular expression do not, as in :mod:`re`. Of a match longer than
-    64 KiB the end may be missed. Memory that cannot be read is not searched, and ``unread`` is told; with ``strict`` it
-    raises GuestMemoryError.
+    64 KiB the end may be missed. Memory that cannot be read is not searched, and ``unread`` is called for it; with
+    ``strict`` it raises GuestMemoryError.
     """
     if isinstance(pattern, re.Pattern):
         if not isinstance(pattern.pattern, bytes) or pattern.match(b""):
@@ -79,7 +79,7 @@ def _search_bytes(windows: Iterator[_Window], pattern: bytes) -> Iterator[int]:
 
 def _search_regex(windows: Iterator[_Window], pattern: re.Pattern[bytes]) -> Iterator[int]:
     """Matches that begin within REACH of the end of a window are left to the next one, which sees more of them."""
-    searched = -1  # the address up to which matches have been told
+    searched = -1  # the address up to which matches have been yielded
     for data, used, base, last in windows:
         limit = used if last else used - REACH
         start = searched - base if base <= searched <= base + used else 0
@@ -135,16 +135,16 @@ class _Windows:
             step = min(len(self._data) - self._used, size)
             lost = self._read(Piece(address, step, position))
             if lost:
-                self._tell_unread(Piece(address, step, position), lost)
+                self._report_unread(Piece(address, step, position), lost)
                 for part in _sound_parts(Piece(address, step, position), lost):
                     yield from self._take(part)
             else:
                 self._used += step
-                self._tell(step)
+                self._report_progress(step)
             address, size, position = address + step, size - step, position + step
 
     def _absent(self, piece: Piece) -> int:
-        """Bytes at the beginning of a piece that are not stored at all; they are told."""
+        """Bytes at the beginning of a piece that are not stored at all; they are reported."""
         if self._strict:
             return 0  # reading raises
         stored = self._backing.next_stored(piece.position)
@@ -167,7 +167,7 @@ class _Windows:
             )  # fmt: skip
         return sorted(lost, key=lambda item: item.start)
 
-    def _tell_unread(self, piece: Piece, lost: list[Unreadable]) -> None:
+    def _report_unread(self, piece: Piece, lost: list[Unreadable]) -> None:
         if self._unread is None:
             return
         shift = piece.address - piece.position
@@ -175,7 +175,7 @@ class _Windows:
             start, end = max(item.start, piece.position), min(item.end, piece.position + piece.size)
             self._unread(MemoryGap(start + shift, end + shift, item.reason))
 
-    def _tell(self, step: int) -> None:
+    def _report_progress(self, step: int) -> None:
         self._done += step
         if self._progress is not None:
             self._progress(self._done)

@@ -102,7 +102,7 @@ class AddressSpace:
 
         Returns guest physical addresses (uint64) and a mask (bool) of the same shape: False where the address is not
         mapped, or where a page table on the way cannot be read (in strict mode that raises GuestMemoryError);
-        :meth:`translate` tells the two apart. Raises InvalidArgumentError for what is no array of 64-bit numbers.
+        :meth:`translate` distinguishes the two. Raises InvalidArgumentError for anything but an array of 64-bit numbers.
         """
         from ..memory.arrays import as_uint64
 
@@ -115,9 +115,9 @@ class AddressSpace:
     ) -> Iterator[MappedRun]:
         """All that is mapped from ``start`` to ``end`` (excluded), lazily: maximal runs in ascending order.
 
-        ``lost`` is called with every LostTable, in no particular order, and reading goes on. Without it, tables that are
-        missing from the file or damaged raise GuestMemoryError. Raises PageTablesError at the point where a set of tables
-        that point into each other has given more than any sound one could.
+        ``lost`` is called with every LostTable, in no particular order, and the enumeration continues. Without it, tables
+        that are missing from the file or damaged raise GuestMemoryError. Raises PageTablesError at the point where a set of
+        tables that point into each other has given more than any sound one could.
         """
         from .enumeration import mapped_runs
 
@@ -189,7 +189,7 @@ class AddressSpace:
         """What of ``gva`` to ``gva + size`` cannot be read, ascending; virtual addresses.
 
         ``reason`` is ``unmapped``, or for what is mapped that of the memory there: ``hole`` (a device), ``missing``,
-        ``damaged``; the latter two also where a page table is, so that nobody knows what is mapped.
+        ``damaged``; the latter two also where a page table is, so that what it maps is unknown.
         """
         gva = check_address(gva)
         return merged_gaps(self._single_gaps(gva, size))
@@ -323,7 +323,7 @@ class AddressSpaces:
         self._known: weakref.WeakValueDictionary[Regime, AddressSpace] = weakref.WeakValueDictionary()
 
     def get(self, regime: Regime) -> AddressSpace:
-        """The address space of a regime, kept as long as somebody uses it."""
+        """The address space of a regime, kept as long as it is in use."""
         with self._lock:
             space = self._known.get(regime)
             if space is None:

@@ -113,7 +113,7 @@ def _interleaved(first: Runs, second: Runs) -> Runs:
     return joined.take(np.argsort(joined.gva, kind="stable")).merged()
 
 
-Told = Callable[[LostTable], object]
+LostCallback = Callable[[LostTable], object]
 
 
 def mapped_runs(batches: Iterator[Runs]) -> Iterator[MappedRun]:
@@ -140,7 +140,9 @@ def mapped_runs(batches: Iterator[Runs]) -> Iterator[MappedRun]:
         yield pending
 
 
-def batches(memory: GuestPhysicalMemory, regime: Regime, start: int, end: int, lost: Told | None) -> Iterator[Runs]:
+def batches(
+    memory: GuestPhysicalMemory, regime: Regime, start: int, end: int, lost: LostCallback | None
+) -> Iterator[Runs]:
     """The runs between two addresses, in batches; each batch ascends and is merged in itself.
 
     ``lost`` is called for tables that cannot be read; without it those that are missing or damaged raise
@@ -163,7 +165,13 @@ class _Enumeration:
     """One pass over the tables of trees of the same form."""
 
     def __init__(
-        self, memory: GuestPhysicalMemory, form: Form, trees: list[Tree], start: int, end: int, lost: Told | None
+        self,
+        memory: GuestPhysicalMemory,
+        form: Form,
+        trees: list[Tree],
+        start: int,
+        end: int,
+        lost: LostCallback | None,
     ) -> None:
         self._memory = memory
         self._form = form
@@ -173,7 +181,7 @@ class _Enumeration:
         self._spans = [(max(start, tree.start), min(end, tree.end) - 1) for tree in trees]  # first and last address
         self._lost = lost
         # Entries that point back into the tables multiply: then visits grow, and the number of different tables does not.
-        # (What the file claims to have of memory is no measure: it may claim any size.)
+        # (What the file claims to have of memory is not a measure: it may claim any size.)
         self._visits = 0
         self._distinct: set[int] = set()
 
@@ -232,7 +240,7 @@ class _Enumeration:
         return Runs(gva, gpa, np.full(len(gva), 1 << level.shift, dtype=np.uint64), access).merged()
 
     def _read_tables(self, tables: _Tables, size: int, span: int) -> Addresses:
-        """``size`` bytes of each table as rows of entries; what cannot be read is told, and zeros, which map nothing."""
+        """``size`` bytes of each table as rows of entries; what cannot be read is reported, and zero: it maps nothing."""
         inside = (tables.address & np.uint64(0xFFF)).astype(np.intp)
         count = (int(inside.max(initial=0)) + size + 4095) // 4096  # pages; tables of larger granules take several
         numbers = tables.address >> np.uint64(PAGE_SHIFT)
@@ -246,7 +254,7 @@ class _Enumeration:
         if not there.all():
             for row in np.flatnonzero(~there.reshape(len(tables), count).all(axis=1)).tolist():
                 own = slice(row * count, (row + 1) * count)
-                self._tell(int(tables.start[row]), span, int(tables.address[row]), numbers[own][~there[own]].tolist())
+                self._report(int(tables.start[row]), span, int(tables.address[row]), numbers[own][~there[own]].tolist())
         words = pages.view(entry_type(self._form)).reshape(len(tables), -1)
         width = self._form.entry_size
         if words.shape[1] * width != size:
@@ -254,7 +262,7 @@ class _Enumeration:
             words = np.take_along_axis(words, columns, axis=1)
         return words.astype(np.uint64, copy=False)
 
-    def _tell(self, gva: int, span: int, table: int, pages: list[int]) -> None:
+    def _report(self, gva: int, span: int, table: int, pages: list[int]) -> None:
         """Pages of a table that cannot be read: to the caller, or as an error where they are lost."""
         lost = [number for number in pages if not is_hole(self._memory, number)]
         reason = "hole"
@@ -281,13 +289,13 @@ class _Enumeration:
 
 
 def _lost_table(table: int, gva: int, error: GuestMemoryError) -> GuestMemoryError:
-    """The error of a page of a table, told for the table."""
-    told = GuestMemoryError(
+    """The error of a page of a table, as one of the table."""
+    lost = GuestMemoryError(
         f"the page table at {table:#x}, for guest virtual addresses from {gva:#x} on, cannot be read: {error.message}",
         start=error.start, end=error.end, reason=error.reason, file=error.file,
     )  # fmt: skip
-    told.remedy = "with `lost`, and without strict mode, such tables are told of and the rest is listed"
-    return told
+    lost.remedy = "with `lost`, and without strict mode, such tables are reported and the rest is listed"
+    return lost
 
 
 def find_physical(runs: Iterator[Runs], gpa: int) -> Iterator[int]:

@@ -134,7 +134,7 @@ def select(
         root = check_address(root)
     if mode is not None and not isinstance(mode, PagingMode):
         names = ", ".join(item.name for item in PagingMode)
-        raise InvalidArgumentError(f"{mode!r} is no datatypes.PagingMode ({names})")
+        raise InvalidArgumentError(f"{mode!r} is not a datatypes.PagingMode ({names})")
     if mode is None:
         if ignore_pg and family == "x86":
             mode = _x86_tables(registers, owner, long_mode)
@@ -152,7 +152,7 @@ def select(
             mode, identity=PHYSICAL_LIMIT, ignored_top=_tbi(registers) if family == "arm64" else (False, False)
         )
     if (mode == PagingMode.ARMV8) != (family == "arm64") or mode == PagingMode.INVALID:
-        raise InvalidArgumentError(f"{mode.c_name} is no paging mode of {family} processors")
+        raise InvalidArgumentError(f"{mode.c_name} is not a paging mode of {family} processors")
     if family == "arm64":
         return _select_arm64(registers, owner, root)
     return _select_x86(registers, owner, mode, root)

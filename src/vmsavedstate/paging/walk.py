@@ -111,7 +111,7 @@ def _walk_tree(memory: GuestPhysicalMemory, tree: Tree, gva: int, address: int) 
 def visits(
     memory: GuestPhysicalMemory, tree: Tree, gva: int, address: int, levels: tuple[Level, ...]
 ) -> Iterator[tuple[Level, int, int | None, str, int | None]]:
-    """(level, table, entry, kind, target) of a walk through ``levels``, up to the first entry that is no table.
+    """(level, table, entry, kind, target) of a walk through ``levels``, up to the first entry that is not a table.
 
     A walk never loops: it takes as many steps as there are levels, wherever the tables lead.
     """

@@ -40,7 +40,7 @@ class Registers(RegisterNames, Mapping[str, RegisterValue]):
                 remedy="the registers it holds are the keys of this mapping",
             ) from None
 
-    if not TYPE_CHECKING:  # type checkers know the names by RegisterNames, and shall miss those that are none
+    if not TYPE_CHECKING:  # type checkers know the names by RegisterNames, and must reject unknown ones
 
         def __getattr__(self, name: str) -> RegisterValue:
             """The same as an attribute."""

@@ -46,7 +46,7 @@ class VirtualProcessor:
         active_vtl: the VTL the processor was running in.
         enabled_vtls: the VTLs it has, ascending.
         viewed_vtl: the VTL this view speaks for; ``vtl(n)`` gives another view.
-        nested: whether the file holds state of nested virtualization for it, which nobody has described.
+        nested: whether the file holds state of nested virtualization for it, whose layout is unpublished.
     """
 
     def __init__(self, number: int, record: ProcessorRecord, spaces: AddressSpaces, vtl: int | None = None) -> None:
@@ -77,7 +77,7 @@ class VirtualProcessor:
     def unconfirmed(self) -> Mapping[str, int]:
         """Values whose meaning only third parties have worked out, such as ``lstar``; empty where there are none.
 
-        Nobody has verified them on real states: do not build evidence on them.
+        They are not verified on real states: do not build evidence on them.
         """
         load = self._record.unconfirmed.get(self.viewed_vtl)
         return load() if load is not None else {}
@@ -151,7 +151,7 @@ class VirtualProcessor:
         """
         family = self.family if architecture is None else _FAMILIES.get(architecture)
         if family is None:
-            raise InvalidArgumentError(f"{architecture!r} is no architecture to translate for")
+            raise InvalidArgumentError(f"{architecture!r} is not an architecture that can be translated for")
         regime = select(
             family, self.registers, self._owner,
             long_mode=self._record.long_mode, mode=paging_mode, root=root, ignore_pg=ignore_pg,

@@ -128,7 +128,7 @@ def ApplyGuestMemoryFix(handle: int, vp_id: int, virtual_address: int, data: byt
 def SetMemoryBlockCacheLimit(handle: int, limit: int) -> None:
     """Keep the last ``limit`` decoded blocks of 1 MiB; 0, as at first, keeps none besides the reader's own caches.
 
-    Raises InvalidArgumentError for what is no number of 64 bits.
+    Raises InvalidArgumentError unless it is a number of 64 bits.
     """
     HANDLES.get(handle).limit_cache(limit)
 
@@ -141,9 +141,9 @@ def GetMemoryBlockCacheLimit(handle: int) -> int:
 def _checked(instance: Instance, start: int, size: int) -> int:
     """The bytes to make room for: what is asked for, if there is as much. Raises InvalidArgumentError."""
     if not 0 <= start < MAX_ADDRESS:
-        raise InvalidArgumentError(f"{start:#x} is no number of 64 bits, which addresses and offsets are")
+        raise InvalidArgumentError(f"{start:#x} is not a number of 64 bits, as addresses and offsets are")
     if not 0 <= size < 1 << 32:
-        raise InvalidArgumentError(f"{size:#x} is no number of 32 bits, which sizes are")
+        raise InvalidArgumentError(f"{size:#x} is not a number of 32 bits, as sizes are")
     return min(size, instance.memory.size)
 
 

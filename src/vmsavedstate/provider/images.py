@@ -19,7 +19,7 @@ PAGE = 4096
 DOS_SIGNATURE, PE_SIGNATURE = b"MZ", b"PE\0\0"
 PE_OFFSET_AT = 0x3C
 # After the signature: COFF header (machine, sections, time stamp, two of the symbol table, size of what follows), then
-# the optional header, whose magic tells where its data directories begin.
+# the optional header, whose magic says where its data directories begin.
 COFF = struct.Struct("<HHIIIHH")
 DIRECTORIES_AT = {0x10B: 96, 0x20B: 112}
 SIZE_OF_IMAGE_AT = 56

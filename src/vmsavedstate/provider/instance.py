@@ -29,7 +29,7 @@ class Instance:
         state: the saved state; forcing changes nothing in it.
         memory: its physical memory with the fixes that were applied.
         raw_memory: the same without them.
-        cache_limit: what SetMemoryBlockCacheLimit was told, blocks of 1 MiB.
+        cache_limit: what SetMemoryBlockCacheLimit was given, blocks of 1 MiB.
         symbol_callback: what SetSavedStateSymbolProviderDebugInfoCallback was given; nothing calls it.
     """
 
@@ -176,7 +176,7 @@ class Instance:
         Raises InvalidArgumentError.
         """
         if not isinstance(blocks, int) or not 0 <= blocks < MAX_ADDRESS:
-            raise InvalidArgumentError(f"{blocks!r} is no number of blocks; it has 64 bits")
+            raise InvalidArgumentError(f"{blocks!r} is not a number of blocks of 64 bits")
         with self._lock:
             memory: GuestPhysicalMemory = self.state.memory
             self.cache_limit = blocks
@@ -199,7 +199,7 @@ class _Handles:
         return handle
 
     def get(self, handle: int) -> Instance:
-        """The instance of a handle. Raises InvalidArgumentError, at once, for a number that is none or is released."""
+        """The instance of a handle. Raises InvalidArgumentError, at once, for an invalid or released handle."""
         try:
             return self._instances[handle]
         except (KeyError, TypeError):
@@ -216,7 +216,7 @@ class _Handles:
 def _no_handle(handle: object) -> InvalidArgumentError:
     shown = f"{handle:#x}" if isinstance(handle, int) else repr(handle)
     return InvalidArgumentError(
-        f"{shown} is no handle of a loaded saved state", remedy="it was released, or never came from a load function"
+        f"{shown} is not a handle of a loaded saved state", remedy="it was released, or never came from a load function"
     )
 
 

@@ -50,7 +50,7 @@ def _loaded(state: SavedState) -> int:
 
 
 def damage(handle: int) -> list[Finding]:
-    """What was found damaged so far in the files of a handle; no code of Microsoft's tells of it."""
+    """What was found damaged so far in the files of a handle; no code of Microsoft's says so."""
     return [item for item in HANDLES.get(handle).state.findings if item.severity is Severity.DAMAGE]
 
 

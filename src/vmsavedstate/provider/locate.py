@@ -36,8 +36,8 @@ def LocateSavedStateFiles(vm_name: str, snapshot_name: str | None = None) -> Sav
     (separated as in PATH) are searched, subfolders included, for a ``.vmcx`` that holds the name, without regard to case,
     and has a ``.vmrs`` of the same file name beside it.
 
-    Raises NotProvidedError (0x80070032) without that variable, and for checkpoints, whose relation to a machine no
-    published key tells; InvalidArgumentError where several machines have the name; SourceError (0x80070002) for a folder
+    Raises NotProvidedError (0x80070032) without that variable, and for checkpoints, whose relation to a machine is in no
+    published key; InvalidArgumentError where several machines have the name; SourceError (0x80070002) for a folder
     that is not there.
     """
     folders = os.environ.get(FOLDERS)

@@ -35,7 +35,7 @@ def ForceArchitecture(handle: int, vp_id: int, architecture: VirtualProcessorArc
 def GetPagingMode(handle: int, vp_id: int) -> PagingMode:
     """The forced mode, or what CR4 and EFER speak of. As in Microsoft's provider CR0.PG does not matter.
 
-    ``processors[n].paging_mode`` of a SavedState tells what the processor did. Raises RegisterNotAvailableError.
+    ``processors[n].paging_mode`` of a SavedState says what the processor did. Raises RegisterNotAvailableError.
     """
     return HANDLES.get(handle).paging_mode(vp_id)
 
@@ -48,7 +48,7 @@ def ForcePagingMode(handle: int, vp_id: int, paging_mode: PagingMode | int) -> N
 def GetRegisterValue(handle: int, vp_id: int, register_id: int) -> VirtualProcessorRegisterValue:
     """A register by its REGISTER_ID (SDK 22000 and later), from the active or forced VTL: a union of 16 bytes.
 
-    Raises InvalidArgumentError for a number that is none or belongs to the other family, RegisterNotAvailableError.
+    Raises InvalidArgumentError for an unknown register number or one of the other family, RegisterNotAvailableError.
     """
     processor = HANDLES.get(handle).processor(vp_id)
     return value_2021(processor.registers, processor.family, register_id)
@@ -68,4 +68,4 @@ def member(kind: type[Member], value: int) -> Member:
     try:
         return kind(value)
     except ValueError as error:
-        raise InvalidArgumentError(f"{value!r} is no {kind.__name__}") from error
+        raise InvalidArgumentError(f"{value!r} is not a {kind.__name__}") from error

@@ -20,13 +20,13 @@ _SENTINELS = (RegisterId.X64_MAX, RegisterId.ARM64_MAX)
 def value_2021(registers: Registers, family: str, register_id: int) -> VirtualProcessorRegisterValue:
     """The 16 bytes of a register, all of them set.
 
-    Raises InvalidArgumentError for a number that is none, or one of the other processor family;
+    Raises InvalidArgumentError for an unknown register number or one of the other processor family;
     RegisterNotAvailableError for a register the state does not hold.
     """
     name = _names_2021(family).get(register_id)
     if name is None:
         raise InvalidArgumentError(
-            f"{register_id} is no REGISTER_ID of {'ARM64' if family == 'arm64' else 'x86 and x64'} processors"
+            f"{register_id} is not a REGISTER_ID of {'ARM64' if family == 'arm64' else 'x86 and x64'} processors"
         )
     out = VirtualProcessorRegisterValue()
     if name in ("fp_control_status", "xmm_control_status"):
@@ -39,11 +39,11 @@ def value_2021(registers: Registers, family: str, register_id: int) -> VirtualPr
 def value_2018(registers: Registers, x64: bool, register_id: int) -> int:
     """The 64 bits of a register, by the table of the caller's architecture.
 
-    Raises InvalidArgumentError for a number that is none, RegisterNotAvailableError.
+    Raises InvalidArgumentError for an unknown register number, RegisterNotAvailableError.
     """
     getter = _getters_2018(x64).get(register_id)
     if getter is None:
-        raise InvalidArgumentError(f"{register_id} is no REGISTER_ID_X{'64' if x64 else '86'}")
+        raise InvalidArgumentError(f"{register_id} is not a REGISTER_ID_X{'64' if x64 else '86'}")
     return getter(registers)
 
 

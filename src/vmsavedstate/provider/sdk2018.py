@@ -62,7 +62,7 @@ def GetRegisterValue(handle: int, vp_id: int, register: VirtualProcessorRegister
     """The 64 bits of a register, also in ``register.RegisterValue``.
 
     The caller's ``register.Architecture`` chooses the table of ``register.RegisterId``, whatever the processor ran.
-    Raises InvalidArgumentError for another architecture than x86 and x64, a number that is none, or an ARM64 guest;
+    Raises InvalidArgumentError for another architecture than x86 and x64, an unknown register number, or an ARM64 guest;
     RegisterNotAvailableError.
     """
     processor = HANDLES.get(handle).processor(vp_id)
@@ -89,7 +89,7 @@ def ApplyGuestMemoryFix(handle: int, vp_id: int, virtual_address: int, data: byt
 
 @contextmanager
 def _codes_by_level() -> Iterator[None]:
-    """Gives PageNotMapped the code that tells at which level the walk ended.
+    """Gives PageNotMapped the code that says at which level the walk ended.
 
     What the state does not hold is E_FAIL: the code of the later generation means PDPTE_NOT_PRESENT here.
     """

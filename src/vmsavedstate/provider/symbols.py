@@ -1,7 +1,7 @@
 """Symbols and call stacks (API specification, 6.4). There is no engine for Microsoft's symbol files here: all refuse.
 
 The names exist so that code that binds them all can be loaded. Every function raises InvalidArgumentError for a handle
-that is none, and NotProvidedError (E_NOTIMPL) otherwise, unless it says something else.
+that is invalid, and NotProvidedError (E_NOTIMPL) otherwise, unless it says something else.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def GetSavedStateSymbolProviderHandle(handle: int) -> int | None:
 
 
 def SetSavedStateSymbolProviderDebugInfoCallback(handle: int, callback: Callable[[str], None] | None) -> None:
-    """Keep a function that would be told of the symbol provider's messages; nothing calls it. Does not refuse."""
+    """Keep a function for the symbol provider's messages; nothing calls it. Does not refuse."""
     HANDLES.get(handle).symbol_callback = callback
 
 
@@ -47,7 +47,7 @@ def LoadSavedStateModuleSymbolsEx(
 
 
 def ResolveSavedStateGlobalVariableAddress(handle: int, vp_id: int, global_name: str) -> tuple[int, int]:
-    """Would tell the virtual address and size of a global variable."""
+    """Would give the virtual address and size of a global variable."""
     _refuse(handle)
 
 
@@ -57,17 +57,17 @@ def ReadSavedStateGlobalVariable(handle: int, vp_id: int, global_name: str, size
 
 
 def GetSavedStateSymbolTypeSize(handle: int, vp_id: int, type_name: str) -> int:
-    """Would tell the size of a type."""
+    """Would give the size of a type."""
     _refuse(handle)
 
 
 def FindSavedStateSymbolFieldInType(handle: int, vp_id: int, type_name: str, field_name: str) -> int | None:
-    """Would tell the offset of a field in a type."""
+    """Would give the offset of a field in a type."""
     _refuse(handle)
 
 
 def GetSavedStateSymbolFieldInfo(handle: int, vp_id: int, type_name: str) -> Mapping[str, Mapping[str, int]]:
-    """Would tell the fields of a type, with ``FieldOffset`` and ``FieldSize``."""
+    """Would give the fields of a type, with ``FieldOffset`` and ``FieldSize``."""
     _refuse(handle)
 
 

@@ -51,7 +51,7 @@ def IsNestedVirtualizationEnabled(handle: int) -> bool:
 def GetNestedVirtualizationMode(handle: int, vp_id: int) -> bool:
     """Whether the processor was running a nested guest: false where the state holds nothing of that kind.
 
-    Raises NestedVirtualizationError where it does: the layout is unpublished, so nobody here knows.
+    Raises NestedVirtualizationError where it does: the layout is unpublished.
     """
     if HANDLES.get(handle).processor(vp_id).nested:
         raise NestedVirtualizationError(

@@ -33,7 +33,7 @@ def load_registers(given: PathArgument | GivenRegisters, family: str) -> GivenRe
             return _from_content(given, family, None)
         for registers in given.values():
             if not isinstance(registers, Mapping):
-                raise InvalidArgumentError(f"{registers!r} is no mapping of register names to values")
+                raise InvalidArgumentError(f"{registers!r} is not a mapping of register names to values")
             _check_given(registers, family)
         return given
     source = Source(given)
@@ -52,7 +52,7 @@ def load_registers(given: PathArgument | GivenRegisters, family: str) -> GivenRe
     foreign = [name for registers in found.values() for name in registers if name not in known]
     if foreign:
         raise FormatError(
-            f"these are registers of another kind of machine: {foreign[0]} is none of {family}", file=source.path
+            f"these are registers of another kind of machine: {family} has no register {foreign[0]}", file=source.path
         )
     if not found:
         raise FormatError(
@@ -63,7 +63,7 @@ def load_registers(given: PathArgument | GivenRegisters, family: str) -> GivenRe
 
 
 def _check_given(registers: Mapping[str, RegisterValue], family: str) -> None:
-    """Raise InvalidArgumentError for names and types that are none of a register."""
+    """Raise InvalidArgumentError for unknown names and values of the wrong type."""
     known = registers_of(family)
     for name, value in registers.items():
         register = known.get(name)
@@ -110,7 +110,7 @@ def _from_content(content: Any, family: str, file: str | None) -> dict[int, dict
 
 def _no_registers(why: str, file: str | None) -> FormatError:
     return FormatError(
-        f"these are no registers: {why}", file=file,
+        f"no registers can be read from this: {why}", file=file,
         remedy='give {"0": {"efer": "0xd01"}}, processor index and names, or what `vmrs regs --json` prints',
     )  # fmt: skip
 
@@ -132,8 +132,8 @@ def _value(kind: Any, value: Any, bits: int) -> RegisterValue:
 
 def _number(value: Any, bits: int = 128) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     number = int(value, 0) if isinstance(value, str) else value
     if not 0 <= number < 1 << bits:
-        raise ValueError(f"{value!r} is no value of a register")
+        raise ValueError(f"{value!r} is not the value of a register")
     return number

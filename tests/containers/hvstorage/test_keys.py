@@ -135,7 +135,7 @@ def test_free_entry_with_a_checksum_may_have_been_a_key(tmp_path: Path) -> None:
         (key_entry(INT, "x", struct.pack("<q", 1), parent=(1, 99)), "is not a node"),
         (key_entry(INT, "x", struct.pack("<q", 1), parent=(44, 10)), "is not a node"),
         (key_entry(ARRAY, "x", pointer(4096, 0x700000), flags=1), "outside of the file"),
-        (key_entry(ARRAY, "x", pointer(4096, 0x2000), flags=1), "no file object"),
+        (key_entry(ARRAY, "x", pointer(4096, 0x2000), flags=1), "not a file object"),
     ],
 )
 def test_a_faulty_entry_is_a_finding_and_its_neighbours_stay(tmp_path: Path, entry: bytes, expected: str) -> None:

@@ -61,7 +61,7 @@ def checksummed_bytes() -> list[int]:
 COVERED = checksummed_bytes()
 
 
-def test_the_valid_twin_is_sound(tmp_path: Path) -> None:
+def test_the_valid_counterpart_is_sound(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(VALID)
     values, findings = _read_all(path)

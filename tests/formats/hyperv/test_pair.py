@@ -35,10 +35,10 @@ def test_companion_elsewhere(tmp_path: Path) -> None:
     bin_path, vsv_path = legacy_pair(tmp_path)
     moved = tmp_path / "other"
     moved.mkdir()
-    twin = Path(shutil.move(vsv_path, moved / "state.data"))
-    with vmsavedstate.open(bin_path, companion=twin, strict=True) as state:
+    renamed = Path(shutil.move(vsv_path, moved / "state.data"))
+    with vmsavedstate.open(bin_path, companion=renamed, strict=True) as state:
         assert state.memory.size == 1 << 20
-    with vmsavedstate.open(twin, companion=bin_path, strict=True) as state:
+    with vmsavedstate.open(renamed, companion=bin_path, strict=True) as state:
         assert state.memory.size == 1 << 20
 
 
@@ -51,7 +51,7 @@ def test_capital_extensions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_missing_twin(tmp_path: Path, which: int) -> None:
+def test_missing_companion(tmp_path: Path, which: int) -> None:
     pair = legacy_pair(tmp_path)
     pair[1 - which].unlink()
     with pytest.raises(CompanionError, match="other half") as caught:
@@ -60,14 +60,14 @@ def test_missing_twin(tmp_path: Path, which: int) -> None:
     assert caught.value.remedy
 
 
-def test_missing_twin_that_was_named(tmp_path: Path) -> None:
+def test_missing_companion_that_was_named(tmp_path: Path) -> None:
     bin_path, _ = legacy_pair(tmp_path)
     with pytest.raises(SourceError) as caught:
         vmsavedstate.open(bin_path, companion=tmp_path / "none.vsv")
     assert caught.value.hresult == 0x80070002
 
 
-def test_foreign_twins(tmp_path: Path) -> None:
+def test_foreign_companions(tmp_path: Path) -> None:
     bin_path, vsv_path = legacy_pair(tmp_path, blocks=1)
     other_bin, other_vsv = legacy_pair(tmp_path, blocks=3, name="larger")
     with pytest.raises(CompanionError, match=r"do not belong together.*needs 3 memory blocks, there are 1"):
@@ -82,7 +82,7 @@ def test_foreign_twins(tmp_path: Path) -> None:
         vmsavedstate.open(bin_path, companion=bin_path)
 
 
-def test_twin_of_another_version(tmp_path: Path) -> None:
+def test_companion_of_another_version(tmp_path: Path) -> None:
     bin_path, vsv_path = legacy_pair(tmp_path)
     raw = bytearray(vsv_path.read_bytes())
     struct.pack_into("<I", raw, 4, 0x0400)
@@ -91,10 +91,10 @@ def test_twin_of_another_version(tmp_path: Path) -> None:
         vmsavedstate.open(bin_path)
 
 
-def test_twin_that_is_no_such_file(tmp_path: Path) -> None:
+def test_companion_that_is_no_such_file(tmp_path: Path) -> None:
     bin_path, vsv_path = legacy_pair(tmp_path)
     vsv_path.write_bytes(b"not one of these")
-    with pytest.raises(CompanionError, match=r"no \.bin or \.vsv"):
+    with pytest.raises(CompanionError, match=r"not a \.bin or \.vsv"):
         vmsavedstate.open(bin_path)
 
 

@@ -54,7 +54,7 @@ def read_header(source: Source, log: FindingLog) -> Header:
         )
     for at, copy in zip(layout.HEADER_OFFSETS, copies, strict=True):
         if not isinstance(copy, Header):
-            log.note(source.path, at, f"header copy is not valid, the other one serves: {copy}")
+            log.note(source.path, at, f"header copy is not valid, the other one is used: {copy}")
     header = valid[0] if len(valid) == 1 else _choose(valid[0], valid[1], source, log)
     _check(header, source, log)
     return header
@@ -81,7 +81,7 @@ def _choose(first: Header, second: Header, source: Source, log: FindingLog) -> H
                 f"both header copies are valid, differ, and claim the same sequence {first.sequence:#x}",
                 file=source.path,
                 offset=second.offset,
-                remedy="nothing tells which one is in force; try another copy of the file",
+                remedy="nothing says which one is in force; try another copy of the file",
             )
         log.damage(source.path, second.offset, "both header copies claim the same sequence", found=second.sequence)
         return first

@@ -26,7 +26,7 @@ MAX_SEARCH = 0x1000  # bytes of an entry of unknown type in which the end of its
 class _Shape(NamedTuple):
     """What the first 12 bytes of an entry say: the same for all the blocks of guest memory in a state.
 
-    ``data_size`` is the size of the data in bytes, None where the entry itself has to tell; ``prefix_checksum`` the
+    ``data_size`` is the size of the data in bytes, None where the entry itself says it; ``prefix_checksum`` the
     CRC-32 of the 12 bytes and the four zeros that stand for the checksum; ``siblings`` where the entry is added.
     """
 
@@ -178,7 +178,7 @@ def _variable_size(data: bytes, kind: int, prefix_checksum: int, at: int, data_a
         if data_at + 4 > at + size:
             return 4
         return 4 + int.from_bytes(data[data_at : data_at + 4], "little")
-    # An unknown type does not tell how much of the entry is data and how much slack. The checksum does.
+    # An unknown type does not say how much of the entry is data and how much slack. The checksum does.
     running = zlib.crc32(data[at + 16 : data_at], prefix_checksum)
     for length, byte in enumerate(data[data_at : at + min(size, MAX_SEARCH)]):
         if running == stored:

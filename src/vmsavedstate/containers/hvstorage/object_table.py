@@ -40,7 +40,7 @@ class ObjectTableReader:
         self.log = log
         self.directory = ObjectDirectory()
         self._bytes = 0
-        self._loop_told = False
+        self._loop_reported = False
 
     def read(self) -> ObjectDirectory:
         """The directory. Raises CorruptFileError where the first table cannot be read at all."""
@@ -71,9 +71,9 @@ class ObjectTableReader:
         first = named_at is None
         where = at if first else named_at
         if at in self.directory.tables:
-            if not self._loop_told:
+            if not self._loop_reported:
                 damage(path, where, "object tables form a loop, the chain ends here", found=at)
-            self._loop_told = True
+            self._loop_reported = True
             return []
         if at + layout.OBJECT_TABLE_HEADER.size > self.source.size:
             damage(path, where, "chained object table lies outside of the file", found=at)

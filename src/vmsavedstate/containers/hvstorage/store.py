@@ -66,7 +66,7 @@ class Store(KeyTree):
                     remedy="name a file that Hyper-V wrote",
                 )
             log = FindingLog(strict=strict)
-            with paused_collector(), log.telling():
+            with paused_collector(), log.attached():
                 return cls(source, log)
         except BaseException:
             source.close()
@@ -149,7 +149,7 @@ class Store(KeyTree):
                 message = f"value of {size:#x} bytes lies outside of the file of {limit:#x} bytes"
                 report = self.log.loss  # reading this key fails; its neighbours stay usable (section 11)
             elif room is None:
-                message = "value is no file object of the object tables"
+                message = "value is not a file object of the object tables"
             else:
                 message = f"value of {size:#x} bytes is larger than its file object of {room:#x}"
             report(self.source.path, key.offset, f"key {key.name!r}: {message}", found=at)

@@ -43,7 +43,7 @@ class _Key:
 
 
 class StoreWriter(CompletesOnExit):
-    """A HyperVStorage file in the making; a context manager that completes it, or removes it after an error.
+    """A HyperVStorage file being written; a context manager that completes it, or removes it after an error.
 
     Raises SourceError where the file exists (unless ``overwrite``) or cannot be written, InvalidArgumentError for
     what the format cannot express.
@@ -243,4 +243,4 @@ def _encode(kind: int, value: int | float | bool | str | bytes, path: str) -> by
             return bytes(value)
     except struct.error as error:
         raise InvalidArgumentError(f"{path}: {value!r} does not fit its type") from error
-    raise InvalidArgumentError(f"{path}: {type(value).__name__} is no value for this type")
+    raise InvalidArgumentError(f"{path}: {type(value).__name__} is not a value of this type")

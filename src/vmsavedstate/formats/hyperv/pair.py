@@ -17,7 +17,7 @@ from .layout.keys import LEGACY
 from .ram_metadata import read_metadata
 from .reader import read_snapshot
 
-_TWINS = {".bin": ".vsv", ".vsv": ".bin"}
+_EXTENSIONS = {".bin": ".vsv", ".vsv": ".bin"}
 
 
 def open_source(source: Source, inputs: Inputs, log: FindingLog) -> Snapshot:
@@ -39,7 +39,7 @@ def open_source(source: Source, inputs: Inputs, log: FindingLog) -> Snapshot:
                 f"the VM versions differ: {version:#x} here, {tree.headers[1].version:#x} in {other.path}",
                 file=source.path,
                 offset=4,
-                remedy="the files are of different saves; find the twin of this one",
+                remedy="the files are of different saves; find the companion of this one",
             )
 
         def close() -> None:
@@ -58,7 +58,7 @@ def _open_companion(source: Source, companion: PathArgument | None) -> Source:
     if companion is not None:
         other = Source(companion)
     else:
-        candidates = twin_paths(source.path)
+        candidates = companion_paths(source.path)
         found = [path for path in candidates if os.path.exists(path)]
         if not found:
             looked = ", ".join(candidates) or "nothing: the name ends neither in .bin nor in .vsv"
@@ -74,20 +74,20 @@ def _open_companion(source: Source, companion: PathArgument | None) -> Source:
         path, empty = other.path, other.size == 0
         other.close()
         raise CompanionError(
-            f"{path} is {'empty' if empty else 'no .bin or .vsv file of Server 2012 R2'}",
+            f"{path} is {'empty' if empty else 'not a .bin or .vsv file of Server 2012 R2'}",
             file=source.path,
-            remedy="give the right twin as companion",
+            remedy="give the right companion",
         )
     return other
 
 
-def twin_paths(path: str) -> list[str]:
+def companion_paths(path: str) -> list[str]:
     """The paths at which the other half may lie: same name, other extension, in the usual spellings."""
     stem, extension = os.path.splitext(path)
-    twin = _TWINS.get(extension.lower())
-    if twin is None:
+    other = _EXTENSIONS.get(extension.lower())
+    if other is None:
         return []
-    spellings = [twin.upper(), twin] if extension.isupper() else [twin, twin.upper()]
+    spellings = [other.upper(), other] if extension.isupper() else [other, other.upper()]
     return [stem + spelling for spelling in spellings]
 
 
@@ -102,7 +102,7 @@ def _check_pair(tree: LegacyStore) -> None:
     ]
     if lacking:
         raise CompanionError(
-            f"{first.path} and {second.path} are no pair: there is no {' and no '.join(lacking)} in them",
+            f"{first.path} and {second.path} are not a pair: there is no {' and no '.join(lacking)} in them",
             file=first.path,
             remedy="give one .bin and one .vsv file",
         )
@@ -116,5 +116,5 @@ def _check_pair(tree: LegacyStore) -> None:
             f"{first.path} and {second.path} do not belong together: the state needs {needed} memory blocks, "
             f"there are {there}",
             file=first.path,
-            remedy="find the twin that was saved with this file; both carry the same name",
+            remedy="find the companion that was saved with this file; both carry the same name",
         )

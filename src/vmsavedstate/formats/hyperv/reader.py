@@ -32,7 +32,7 @@ def read_snapshot(
     close: Callable[[], None],
     vm_version: int | None = None,
 ) -> Snapshot:
-    """Everything a saved state holds. ``vm_version`` is given where the container's header tells it.
+    """Everything a saved state holds. ``vm_version`` is given where the container's header holds it.
 
     Raises PartitionStateNotFoundError, GuestMemoryNotFoundError, NoVirtualProcessorError, EncryptedStateError,
     CorruptFileError.
@@ -102,13 +102,13 @@ def _vm_version(tree: KeyTree, log: FindingLog, files: Sequence[str]) -> int:
     configured = _integer(tree, "/configuration/properties/version")
     if saved is None and configured is None:
         raise CorruptFileError(
-            "no key tells the VM version (/savedstate/VmVersion, /configuration/properties/version)", file=files[0]
+            "no key holds the VM version (/savedstate/VmVersion, /configuration/properties/version)", file=files[0]
         )
     if saved is None:
-        log.damage(files[0], None, "/savedstate/VmVersion is missing, /configuration/properties/version serves")
+        log.damage(files[0], None, "/savedstate/VmVersion is missing, /configuration/properties/version is used")
     elif configured is not None and configured != saved:
         log.damage(
-            files[0], None, "/savedstate/VmVersion and /configuration/properties/version disagree, the first serves",
+            files[0], None, "/savedstate/VmVersion and /configuration/properties/version disagree, the first is used",
             found=saved, expected=f"{configured:#x}",
         )  # fmt: skip
     version = saved if saved is not None else configured
@@ -172,7 +172,7 @@ def _report_missing_blocks(
 
 
 def _report_same_names(tree: KeyTree, schema: Schema, log: FindingLog) -> None:
-    """Keys of a saved state are unique (2.9): of two blocks of one number nobody knows which is the right one."""
+    """Keys of a saved state are unique (2.9): of two blocks of one number nothing says which is right."""
     for path in {schema.blocks_parent, schema.metadata_parent}:
         node = tree.find(path)
         names = tree.names_below(path)
@@ -197,7 +197,7 @@ def _text(tree: KeyTree, path: str, log: FindingLog) -> str | None:
         return None
     try:
         value = entry.value
-    except CorruptFileError as error:  # nobody needs it to read the rest
+    except CorruptFileError as error:  # the rest can be read without it
         log.loss(error.file, error.offset, error.message)
         return None
     return value if isinstance(value, str) else None

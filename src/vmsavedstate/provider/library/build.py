@@ -112,7 +112,7 @@ def _shared_python() -> Path:
 
 def _compile(compiler: list[str], generation: int, made: Path) -> None:
     source = made / f"provider_{generation}.c"
-    with contextlib.redirect_stdout(io.StringIO()):  # cffi tells what it does
+    with contextlib.redirect_stdout(io.StringIO()):  # cffi prints what it does
         make_ffi(generation).emit_c_code(str(source))
     folder = str(_shared_python().parent)
     command = [

@@ -31,7 +31,7 @@ _PLAIN = {
     "FOUND_IMAGE_CALLBACK": "void *", "GUEST_SYMBOLS_PROVIDER_DEBUG_INFO_CALLBACK": "void *",
 }  # fmt: skip
 
-# What cffi is told of C beside the trampolines.
+# The C declarations that cffi gets besides the trampolines.
 _DECLARATIONS = """
 void *malloc(size_t size);
 typedef struct { const char *PdbName; uint64_t ImageBaseAddress; uint32_t ImageSize; uint32_t Timestamp; } DOS_IMAGE_INFO;

@@ -17,7 +17,7 @@ from ..guest_memory import read_physical, read_raw, why_no_more
 from ..images import DosImage
 from ..loading import damage
 from .guard import DONE, E_UNEXPECTED, TooSmallError, escaped, guarded, signed, variant
-from .log import asked, tell
+from .log import log_line, log_wanted
 from .pointers import Library, Pointer, Pointers, required
 from .signatures import functions
 
@@ -36,20 +36,20 @@ def attach(ffi: Library, lib: Library, generation: int) -> None:
     ffi.def_extern(name="vmss_attached", error=0, onerror=lambda *what: 0)(lambda: DONE)
 
 
-def _tell_of_load(name: str, handle: int) -> None:
-    """Loading worked; that the file is damaged is told to who asked, for no code says it. What fails here is no failure."""
-    if asked():
+def _log_load(name: str, handle: int) -> None:
+    """Loading worked: log that the file is damaged, which no code says. A failure to log is not a failure of the call."""
+    if log_wanted():
         with suppress(Exception):
             if found := damage(handle):
                 count = "1 finding" if len(found) == 1 else f"{len(found)} findings"
-                tell(0, f"{name}: loaded, with damage ({count}; `vmrs verify` lists all): {found[0]}")
+                log_line(0, f"{name}: loaded, with damage ({count}; `vmrs verify` lists all): {found[0]}")
 
 
-def _tell_of_damage(name: str, handle: int, start: int, size: int, got: int, *, raw: bool = False) -> None:
-    """A read that came short is no failure; if damage is why, the log says so. What fails here is no failure either."""
+def _log_damage(name: str, handle: int, start: int, size: int, got: int, *, raw: bool = False) -> None:
+    """A short read is not a failure; if damage is the reason, log it. A failure to log is not a failure of the call."""
     with suppress(Exception):
         if why := why_no_more(handle, start + got, raw=raw):
-            tell(0, f"{name}: {got:#x} of {size:#x} bytes from {start:#x}, because {why}")
+            log_line(0, f"{name}: {got:#x} of {size:#x} bytes from {start:#x}, because {why}")
 
 
 class Calls(Pointers):
@@ -83,7 +83,7 @@ class Calls(Pointers):
         """Give the caller the handle; not if Ctrl-C comes while the log is written, which is a failure for him."""
         handle[0] = loaded
         try:
-            _tell_of_load(name, loaded)
+            _log_load(name, loaded)
         except BaseException:
             handle[0] = 0
             self.functions.ReleaseSavedStateFiles(loaded)
@@ -116,7 +116,7 @@ class Calls(Pointers):
         required(value)
         if register_id > 0xFFFF:
             raise InvalidArgumentError(
-                f"{register_id:#x} is no number of a register, but perhaps its address", remedy=MIXED
+                f"{register_id:#x} is not the number of a register, but perhaps its address", remedy=MIXED
             )
         self.ffi.memmove(
             value, bytes(self.functions.GetRegisterValue(handle, vp_id, register_id)), REGISTER_SIZES[2021]
@@ -133,8 +133,8 @@ class Calls(Pointers):
         got = read_physical(handle, address, self.view(buffer, size))
         if bytes_read:
             bytes_read[0] = got
-        if got < size and asked():
-            _tell_of_damage("ReadGuestPhysicalAddress", handle, address, size, got)
+        if got < size and log_wanted():
+            _log_damage("ReadGuestPhysicalAddress", handle, address, size, got)
 
     def ReadGuestRawSavedMemory(
         self, handle: int, offset: int, buffer: Pointer, size: int, bytes_read: Pointer
@@ -142,8 +142,8 @@ class Calls(Pointers):
         got = read_raw(handle, offset, self.view(buffer, size))
         if bytes_read:
             bytes_read[0] = got
-        if got < size and asked():
-            _tell_of_damage("ReadGuestRawSavedMemory", handle, offset, size, got, raw=True)
+        if got < size and log_wanted():
+            _log_damage("ReadGuestRawSavedMemory", handle, offset, size, got, raw=True)
 
     def GuestVirtualAddressToPhysicalAddress(
         self, handle: int, vp_id: int, gva: int, gpa: Pointer, unmapped: Pointer
@@ -278,13 +278,13 @@ class Calls(Pointers):
             raise InvalidArgumentError(f"{count} standalone addresses at NULL")
         found = self.ffi.cast("found_image", callback)
 
-        def tell(image: DosImage) -> bool:
+        def report(image: DosImage) -> bool:
             name = self.ffi.new("char[]", image.pdb_name.encode("utf-8", "replace"))
             info = self.ffi.new("DOS_IMAGE_INFO *", (name, image.base, image.size, image.timestamp))
             return bool(found(context, info))
 
         standalone = (addresses[number] for number in range(count))
-        self.functions.ScanMemoryForDosImages(handle, vp_id, start, end, tell, standalone)
+        self.functions.ScanMemoryForDosImages(handle, vp_id, start, end, report, standalone)
 
 
 class Calls2018(Calls):
@@ -295,7 +295,9 @@ class Calls2018(Calls):
     def GetRegisterValue(self, handle: int, vp_id: int, register: Pointer) -> None:  # type: ignore[override]
         place = int(self.ffi.cast("uintptr_t", register))
         if 0 < place < LOWEST_POINTER:
-            raise InvalidArgumentError(f"{place:#x} is no address of a register, but perhaps a number", remedy=MIXED)
+            raise InvalidArgumentError(
+                f"{place:#x} is not the address of a register, but perhaps its number", remedy=MIXED
+            )
         view = self.view(register, REGISTER_SIZES[2018])
         self.functions.GetRegisterValue(handle, vp_id, VirtualProcessorRegister.from_buffer(view))
 

@@ -30,7 +30,7 @@ static atomic_int outcome = UNKNOWN;
 
 #define BEGIN "vmsavedstatedumpprovider: "
 
-/* Never to a file that is no such log, nor to a disk: a name that was mistyped may be that of evidence. */
+/* Never to a file that is not such a log, nor to a disk: a mistyped name may be that of evidence. */
 static int may_be_written(int fd)
 {
     struct stat info;
@@ -42,8 +42,8 @@ static int may_be_written(int fd)
     return read(fd, begin, sizeof BEGIN - 1) == 0 || strcmp(begin, BEGIN) == 0;
 }
 
-/* One line for who asked for it with VMSAVEDSTATE_LOG=FILE, or - for standard error; else nothing. As log.py does. */
-static HRESULT tell(HRESULT code, const char *message)
+/* One line, where it is asked for with VMSAVEDSTATE_LOG=FILE, or - for standard error; else nothing. As log.py does. */
+static HRESULT log_line(HRESULT code, const char *message)
 {
     const char *where = getenv("VMSAVEDSTATE_LOG");
     char line[1024];
@@ -57,7 +57,7 @@ static HRESULT tell(HRESULT code, const char *message)
             line[n] = line[n] < ' ' && line[n] > 0 ? ' ' : line[n]; /* one line, whatever the message */
         line[size++] = '\n';
         ssize_t written = write(fd, line, (size_t)size);
-        (void)written; /* a log that fails is no failure */
+        (void)written; /* a failure to log is not a failure of the call */
     }
     if (own && fd >= 0)
         close(fd);
@@ -133,7 +133,7 @@ static HRESULT start_python(void)
     PyStatus status;
 
     if (access(VMSS_EXECUTABLE, X_OK) != 0)
-        return tell(E_FAIL, "the Python that built this library is gone, or not for this user: " VMSS_EXECUTABLE
+        return log_line(E_FAIL, "the Python that built this library is gone, or not for this user: " VMSS_EXECUTABLE
                             "; build it again with `vmrs library`");
     /* A host that loaded this library for itself alone hides Python's functions from the extension modules. */
     dlopen(VMSS_LIBPYTHON, RTLD_LAZY | RTLD_NOLOAD | RTLD_GLOBAL);
@@ -142,7 +142,7 @@ static HRESULT start_python(void)
     status = Py_PreInitialize(&preconfig);
     if (PyStatus_Exception(status)) {
         atomic_store(&holder.failed, 1);
-        return tell(E_FAIL, status.err_msg != NULL ? status.err_msg : "Python cannot be prepared");
+        return log_line(E_FAIL, status.err_msg != NULL ? status.err_msg : "Python cannot be prepared");
     }
     PyConfig_InitIsolatedConfig(&config);
     config.site_import = 0;
@@ -158,7 +158,7 @@ static HRESULT start_python(void)
         PyEval_SaveThread(); /* nobody holds the interpreter between calls, nor after a failure */
     if (PyStatus_Exception(status) || !Py_IsInitialized()) {
         atomic_store(&holder.failed, 1);
-        return tell(E_FAIL, status.err_msg != NULL ? status.err_msg : "Python cannot be started");
+        return log_line(E_FAIL, status.err_msg != NULL ? status.err_msg : "Python cannot be started");
     }
 #ifdef __GLIBC__
     /* glibc returns the memory of every decoded block to the system, and a tenth of the time goes into getting it back,
@@ -184,7 +184,7 @@ static HRESULT import_package(int ours)
             failure = PyUnicode_AsUTF8(text);
         Py_XDECREF(done);
     }
-    HRESULT code = failure != NULL && *failure == '\0' ? S_OK : tell(E_FAIL, failure != NULL ? failure : "");
+    HRESULT code = failure != NULL && *failure == '\0' ? S_OK : log_line(E_FAIL, failure != NULL ? failure : "");
     PyErr_Clear();
     Py_XDECREF(source);
     Py_XDECREF(scope);
@@ -218,9 +218,9 @@ static HRESULT start_alone(void)
     if (ours) /* Python 3.10 takes it when its module `signal` is imported, which the bootstrap does */
         sigaction(SIGINT, &interrupt, NULL);
     if (code == S_OK && vmss_attached() != DONE)
-        code = tell(E_FAIL, "the Python functions behind the library cannot be attached");
+        code = log_line(E_FAIL, "the Python functions behind the library cannot be attached");
     if (code == S_OK && Py_AtExit(python_has_ended) != 0)
-        code = tell(E_FAIL, "Python's end cannot be watched");
+        code = log_line(E_FAIL, "Python's end cannot be watched");
     return code;
 }
 
@@ -228,7 +228,7 @@ static HRESULT start_alone(void)
 static HRESULT start(void)
 {
     if (!is_built_for_this_python)
-        return tell(E_FAIL, "this process runs another version of Python than the library was built for; build it again "
+        return log_line(E_FAIL, "this process runs another version of Python than the library was built for; build it again "
                             "with `vmrs library` of that version");
     PyThreadState *held = Py_IsInitialized() && holds_interpreter() ? PyEval_SaveThread() : NULL;
     int known = E_FAIL;
@@ -240,7 +240,7 @@ static HRESULT start(void)
         }
         let_process_go();
     } else {
-        tell(E_FAIL, "Python could not be started before, or this process was forked while it was");
+        log_line(E_FAIL, "Python could not be started before, or this process was forked while it was");
     }
     if (held != NULL)
         PyEval_RestoreThread(held);
@@ -253,11 +253,11 @@ static HRESULT enter(void)
     int known = atomic_load_explicit(&outcome, memory_order_acquire);
     PyThreadState *thread = is_built_for_this_python && Py_IsInitialized() ? PyGILState_GetThisThreadState() : NULL;
     if (thread != NULL && PyThreadState_GetInterpreter(thread) != PyInterpreterState_Main())
-        return tell(E_FAIL, "a sub-interpreter of Python calls; the library answers the main one only");
+        return log_line(E_FAIL, "a sub-interpreter of Python calls; the library answers the main one only");
     if (known == UNKNOWN)
         known = start();
     if (known == S_OK && !Py_IsInitialized())
-        return tell(E_FAIL, "Python has ended");
+        return log_line(E_FAIL, "Python has ended");
     return (HRESULT)known;
 }
 
@@ -270,7 +270,7 @@ static HRESULT leave(int32_t answer)
         PyErr_SetInterrupt(); /* the host is a Python program, and gets its KeyboardInterrupt when the call is over */
         return E_ABORT;
     }
-    return answer < 0 ? answer : tell(E_UNEXPECTED, "Python gave no answer");
+    return answer < 0 ? answer : log_line(E_UNEXPECTED, "Python gave no answer");
 }
 
 #define EXPORTED __attribute__((visibility("default")))

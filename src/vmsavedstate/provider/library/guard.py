@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import cast
 
 from ...errors import E_OUTOFMEMORY, VmSavedStateError
-from .log import asked, tell
+from .log import log_line, log_wanted
 from .pointers import NullPointerError
 from .signatures import Function
 
@@ -18,7 +18,7 @@ DONE, INTERRUPTED = 1, 2  # what glue.c takes for success, and for a Ctrl-C of a
 class TooSmallError(VmSavedStateError):
     """An array of the caller is too small (the code that clients rely on; API specification, 6.1).
 
-    Without a message there was none: the caller asks for the size it needs, which is nothing to tell.
+    Without a message there was none: the caller asks for the size it needs, which is not worth a line.
     """
 
     hresult = E_OUTOFMEMORY
@@ -33,8 +33,8 @@ def guarded(item: Function, call: Callable[..., None]) -> Callable[..., int]:
     """The answer to a function: runs ``call`` and returns DONE, INTERRUPTED, or an HRESULT as C has it, negative."""
 
     def failed(code: int, error: BaseException, arguments: tuple[object, ...]) -> int:
-        if asked():
-            tell(code, f"{_called(item, arguments)}: {_why(item, error, arguments)}")
+        if log_wanted():
+            log_line(code, f"{_called(item, arguments)}: {_why(item, error, arguments)}")
         return signed(code)
 
     def answer(*arguments: object) -> int:

@@ -1,7 +1,7 @@
 """numpy in a process that is no Python program: should a call need it, it is loaded without threads of its own.
 
 Its linear algebra, which nothing here uses, starts one per processor when it is loaded, and ends the process where
-memory is short. The variable it heeds is set while it loads, and not longer; and where it would end the process it is
+memory is short. The variable it reads is set while it loads, and not longer; and where it would end the process it is
 not loaded at all.
 """
 

@@ -16,13 +16,13 @@ BEGIN = b"vmsavedstatedumpprovider: "
 _complained = False
 
 
-def asked() -> bool:
-    """Whether somebody wants to be told."""
+def log_wanted() -> bool:
+    """Whether a log is asked for."""
     return bool(os.environ.get(VARIABLE))
 
 
-def tell(code: int, message: str) -> None:
-    """One line, if somebody asked for it. A log that cannot be written is told once, to who sits at a terminal."""
+def log_line(code: int, message: str) -> None:
+    """One line, if a log is asked for. A log that cannot be written is reported once, and only on a terminal."""
     target = os.environ.get(VARIABLE)
     if not target or target == os.devnull:
         return
@@ -61,7 +61,7 @@ def _append(target: str, line: bytes) -> bool:
 
 
 def _may_be_written(fd: int) -> bool:
-    """Never a file that is no such log, nor a disk: a name that was mistyped may be that of evidence."""
+    """Never a file that is not such a log, nor a disk: a mistyped name may be that of evidence."""
     mode = os.fstat(fd).st_mode
     if not stat.S_ISREG(mode):
         return stat.S_ISFIFO(mode) or os.isatty(fd)

@@ -45,7 +45,7 @@ class Pointers:
         return bytes(self.ffi.buffer(units, width * length))
 
     def text(self, width: int, pointer: Pointer) -> str:
-        """A string of the caller. Raises InvalidArgumentError where its units are no text."""
+        """A string of the caller. Raises InvalidArgumentError where its units are not valid text."""
         try:
             return self.raw_text(width, pointer).decode(
                 ENCODINGS[width], "surrogateescape" if width == 1 else "surrogatepass"
@@ -60,7 +60,7 @@ class Pointers:
         try:
             return os.fsencode(self.text(width, pointer))
         except UnicodeEncodeError as error:
-            raise InvalidArgumentError(f"a path is no text: {error.reason}") from error
+            raise InvalidArgumentError(f"a path is not valid text: {error.reason}") from error
 
     def allocated(self, width: int, text: str) -> Pointer:
         """A string that the caller frees with LocalFree."""

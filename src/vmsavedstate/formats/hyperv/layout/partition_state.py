@@ -62,7 +62,7 @@ class ChunkId(IntEnum):
 
 
 KNOWN_CHUNKS = frozenset(ChunkId)
-CHUNK_SCOPE_MASK = 0xF0000000  # the id tells the scope, not the position (6.7)
+CHUNK_SCOPE_MASK = 0xF0000000  # the id says the scope, not the position (6.7)
 VP_SCOPE = 0x30000000
 
 # 6.4 Prolog: tag, summary flag, padding, vendor

@@ -175,7 +175,7 @@ static void print_processor(VM_SAVED_STATE_DUMP_HANDLE handle, UINT32 vp)
 static void print_chunks(VM_SAVED_STATE_DUMP_HANDLE handle)
 {
     UINT64 page_size = 0, count = 0, raw_size = 0;
-    /* Without an array the call fails and tells how many there are. */
+    /* Without an array the call fails and gives their number. */
     HRESULT code = GetGuestPhysicalMemoryChunks(handle, &page_size, NULL, &count);
     GPA_MEMORY_CHUNK *chunks = code == E_OUTOFMEMORY ? calloc((size_t)count, sizeof *chunks) : NULL;
     if (chunks == NULL) {
@@ -201,7 +201,7 @@ int main(int argc, char **argv)
     }
     HRESULT code = argc == 2 ? LoadSavedStateFileU8(argv[1], &handle) : LoadSavedStateFilesU8(argv[1], argv[2], &handle);
     if (!worked(code, argv[1])) {
-        fprintf(stderr, "dumpstate: set VMSAVEDSTATE_LOG=- to be told why\n");
+        fprintf(stderr, "dumpstate: set VMSAVEDSTATE_LOG=- to see why\n");
         return 1;
     }
     if (worked(GetVpCount(handle, &count), "GetVpCount"))

@@ -41,7 +41,7 @@ int main(int argc, char **argv)
     }
     HRESULT code = argc == 3 ? LoadSavedStateFileU8(argv[1], &handle) : LoadSavedStateFilesU8(argv[1], argv[2], &handle);
     if (code != S_OK) {
-        fprintf(stderr, "rawmemory: %s: 0x%08" PRIX32 "; set VMSAVEDSTATE_LOG=- to be told why\n", argv[1], (uint32_t)code);
+        fprintf(stderr, "rawmemory: %s: 0x%08" PRIX32 "; set VMSAVEDSTATE_LOG=- to see why\n", argv[1], (uint32_t)code);
         return 1;
     }
     FILE *out = fopen(argv[argc - 1], "wbx"); /* x: a file that exists is not overwritten */

@@ -6,7 +6,7 @@
  * Every function returns S_OK or a failure, never another success. On failure nothing is written but *bytesRead (0), the
  * handle of a load function (NULL), the strings of LocateSavedStateFiles (NULL), *memoryChunkCount (what is needed) and
  * *unmappedRegionSize. ScanMemoryForDosImages goes downward: startAddress is above endAddress.
- * Strings are freed with LocalFree. docs/provider.md of vmsavedstate tells what each function does.
+ * Strings are freed with LocalFree. docs/provider.md of vmsavedstate says what each function does.
  */
 #ifndef VMSAVEDSTATEDUMP_H
 #define VMSAVEDSTATEDUMP_H
