@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from .containers.keytree import KeyTree
 from .datatypes.enums import VirtualProcessorVendor
 from .errors import RegisterNotAvailableError, SourceError, VtlNotEnabledError
-from .files.locks import SharedLock
 from .files.opening import PathArgument
 from .findings import Finding, FindingLog
 from .formats.detect import Inputs, is_core_dump, open_snapshot, open_tree
@@ -19,6 +19,9 @@ from .processor import Cpuid, GuestOs, VirtualProcessor
 from .registers.values import GivenRegisters
 from .screen import Screen
 from .snapshot import Snapshot, StateChunk
+
+if TYPE_CHECKING:
+    from .files.locks import SharedLock
 
 __all__ = ["PathArgument", "SavedState", "is_core_dump", "open", "open_store"]
 
@@ -126,6 +129,8 @@ class SavedState:
         """
         if self._closed:
             raise SourceError("the file is closed", file=self.files[0], remedy="lock before the state is closed")
+        from .files.locks import SharedLock
+
         for file in self.files[len(self._locks) :]:
             self._locks.append(SharedLock(file))
 

@@ -23,11 +23,11 @@ from support.container import (
     prefixed,
 )
 from support.states import legacy_file
-from vmsavedstate.containers.hvstorage import Store
 from vmsavedstate.errors import (
     CorruptFileError,
     InvalidArgumentError,
 )
+from vmsavedstate.hvstorage import Store
 
 
 def test_values_are_read_within_their_bounds(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 import vmsavedstate
 from support.samples import Samples
 from vmsavedstate import Access, PageNotMapped, SavedState
-from vmsavedstate.containers.hvstorage import Store
 from vmsavedstate.errors import PartitionStateNotFoundError
+from vmsavedstate.hvstorage import Store
 
 pytestmark = pytest.mark.real
 WITHOUT_STATE = ["no-saved-state-v9.vmrs", "no-saved-state-v12.vmrs", "config-v9.vmcx", "host-data.vmcx",

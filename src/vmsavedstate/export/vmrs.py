@@ -11,7 +11,8 @@ from ..errors import InvalidArgumentError
 from ..files.new_file import CompletesOnExit
 from ..files.opening import PathArgument
 from ..formats.hyperv.layout import memory as layout
-from ..formats.hyperv.layout.keys import MODERN
+from ..formats.hyperv.layout.keys import CONFIGURED_VERSION, MODERN, SAVED_STATE_TYPE
+from ..formats.hyperv.layout.keys import VM_VERSION as VM_VERSION_KEY
 from ..formats.hyperv.layout.partition_state import CPUID_CHUNK_SIZE, CPUID_HEADER, CPUID_LEAF, VENDOR_ARM, VENDORS
 from ..formats.hyperv.layout.screen import STATE as SCREEN_STATE
 from ..registers.values import RegisterValue
@@ -73,10 +74,10 @@ class SavedStateWriter(CompletesOnExit):
         self._blocks = 0
         self._store = StoreWriter(path, overwrite=overwrite)
         try:
-            self._store.set("/configuration/properties/version", "int", vm_version)  # rule 10: both, as Int
-            self._store.set("/savedstate/VmVersion", "int", vm_version)
+            self._store.set(CONFIGURED_VERSION, "int", vm_version)  # rule 10: both, as Int
+            self._store.set(VM_VERSION_KEY, "int", vm_version)
             if saved_state_type is not None:
-                self._store.set("/savedstate/type", "string", saved_state_type)
+                self._store.set(SAVED_STATE_TYPE, "string", saved_state_type)
         except BaseException:
             self._store.abort()
             raise

@@ -1,6 +1,6 @@
 """The one place that makes files: each gets its name only when it is complete, and an unfinished one leaves nothing.
 
-Evidence is opened in :mod:`.source` alone; nothing here opens a file that exists.
+Evidence is opened in :mod:`.opening` alone; nothing here opens a file that exists.
 """
 
 from __future__ import annotations

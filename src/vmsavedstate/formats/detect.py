@@ -8,17 +8,14 @@ from typing import NamedTuple
 
 from ..containers.collector import paused_collector
 from ..containers.hvstorage.header import has_signature as is_hvstorage
-from ..containers.hvstorage.store import Store
 from ..containers.keytree import KeyTree
-from ..containers.legacy.reader import LegacyStore
-from ..containers.legacy.reader import has_signature as is_legacy
+from ..containers.legacy.signature import has_signature as is_legacy
 from ..errors import FormatError, InvalidArgumentError, SourceError
 from ..files.opening import PathArgument
 from ..files.source import Source
 from ..findings import FindingLog
 from ..registers.values import GivenRegisters
 from ..snapshot import Snapshot
-from .refusals import unknown_kind
 
 ELF = b"\x7fELF"
 ET_CORE = b"\4\0"
@@ -55,14 +52,22 @@ def _is_elf(source: Source) -> bool:
 
 
 def _legacy_keys(source: Source, log: FindingLog) -> KeyTree:
+    from ..containers.legacy.reader import LegacyStore
+
     return LegacyStore((source,), log)
+
+
+def _hvstorage_keys(source: Source, log: FindingLog) -> KeyTree:
+    from ..containers.hvstorage.store import Store
+
+    return Store(source, log)
 
 
 # In this order: the signature of HyperVStorage is looked for in a second place as well, so it comes last.
 FORMATS = (
     Format("qemu-elf", _is_elf, ".qemu_elf.reader", ("registers",), None),
     Format("bin+vsv", is_legacy, ".hyperv.pair", ("companion",), _legacy_keys),
-    Format("vmrs", is_hvstorage, ".hyperv.vmrs", (), Store),
+    Format("vmrs", is_hvstorage, ".hyperv.vmrs", (), _hvstorage_keys),
 )
 _UNWANTED = {
     "companion": "this file is complete in itself, it has no companion",
@@ -128,4 +133,6 @@ def _format_of(source: Source) -> Format:
     for item in FORMATS:
         if item.recognises(source):
             return item
+    from .refusals import unknown_kind
+
     raise unknown_kind(source)

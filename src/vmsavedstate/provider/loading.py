@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..containers.hvstorage import apply_replay_log
+from ..containers.hvstorage.apply_log import apply_replay_log
 from ..errors import CompanionError, FormatError, InvalidArgumentError
 from ..findings import Finding, Severity
 from ..state import PathArgument, SavedState

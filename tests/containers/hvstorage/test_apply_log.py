@@ -12,9 +12,9 @@ import pytest
 import vmsavedstate
 from support.container import INT as INTEGER
 from support.container import KEY_TABLE, Container, key_entry, key_table, object_entry, replay_log, small_tree
-from vmsavedstate.containers.hvstorage import Store, apply_replay_log
 from vmsavedstate.errors import CorruptFileError, FormatError, SourceError
 from vmsavedstate.files.locks import SharedLock
+from vmsavedstate.hvstorage import Store, apply_replay_log
 
 
 def pending(path: Path) -> Path:

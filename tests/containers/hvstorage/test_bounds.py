@@ -21,7 +21,7 @@ from support.container import (
     replay_log,
     small_tree,
 )
-from vmsavedstate.containers.hvstorage import Store
+from vmsavedstate.hvstorage import Store
 
 
 def peak_of_opening(path: Path) -> int:

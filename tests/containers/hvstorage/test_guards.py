@@ -21,10 +21,11 @@ from support.container import (
     replay_log,
     small_tree,
 )
-from vmsavedstate.containers.hvstorage import Store, layout, object_table
+from vmsavedstate.containers.hvstorage import layout, object_table
 from vmsavedstate.errors import SourceError
 from vmsavedstate.files import source as source_module
 from vmsavedstate.files.source import Source
+from vmsavedstate.hvstorage import Store
 
 
 def messages(path: Path) -> list[str]:

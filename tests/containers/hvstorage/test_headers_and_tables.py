@@ -21,9 +21,9 @@ from support.container import (
     object_table,
     small_tree,
 )
-from vmsavedstate.containers.hvstorage import Store
 from vmsavedstate.errors import CorruptFileError, FormatError
 from vmsavedstate.findings import Severity
+from vmsavedstate.hvstorage import Store
 
 LOG_AT = Container([key_table(1, small_tree())]).places()[2]
 

@@ -22,9 +22,9 @@ from support.container import (
     prefixed,
     small_tree,
 )
-from vmsavedstate.containers.hvstorage import Store
 from vmsavedstate.errors import CorruptFileError, KeyNotFoundError
 from vmsavedstate.findings import Severity
+from vmsavedstate.hvstorage import Store
 
 
 def opened(tmp_path: Path, container: Container, *, strict: bool = False) -> Store:

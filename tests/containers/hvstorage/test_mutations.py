@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.container import ARRAY, INT, Container, key_entry, key_table, pointer, prefixed, small_tree
-from vmsavedstate.containers.hvstorage import Store
 from vmsavedstate.containers.keytree import KeyValue
 from vmsavedstate.errors import VmSavedStateError
+from vmsavedstate.hvstorage import Store
 
 
 def _valid() -> bytes:

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.container import INT, Container, key_entry, key_table, replay_log, small_tree
-from vmsavedstate.containers.hvstorage import Store
 from vmsavedstate.errors import CorruptFileError
 from vmsavedstate.files.overlay import Patch
 from vmsavedstate.files.source import Source
 from vmsavedstate.findings import Severity
+from vmsavedstate.hvstorage import Store
 
 OLD = key_table(1, [key_entry(INT, "x", struct.pack("<q", 1))])
 NEW = key_table(1, [key_entry(INT, "x", struct.pack("<q", 2))], sequence=2)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from support.structure_check import StructureCheck
 from vmsavedstate import StoreWriter
-from vmsavedstate.containers.hvstorage import Store
 from vmsavedstate.errors import InvalidArgumentError, SourceError
+from vmsavedstate.hvstorage import Store
 
 VALUES: list[tuple[str, str, Any]] = [
     ("/a/int", "int", -(1 << 63)),

@@ -3,8 +3,3 @@
 ``layout`` holds the structures for reader and writer; ``header``, ``replay``, ``object_table`` and ``key_table`` read
 one structure each; ``store`` is the tree; ``writer`` makes such files; ``apply_log`` writes a pending replay log into one.
 """
-
-from .apply_log import apply_replay_log
-from .store import Store
-
-__all__ = ["Store", "apply_replay_log"]

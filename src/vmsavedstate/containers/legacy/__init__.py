@@ -1,5 +1,4 @@
-"""The container of ``.bin`` and ``.vsv`` files (Server 2012 R2). It knows bytes and keys, not virtual machines."""
+"""The container of ``.bin`` and ``.vsv`` files (Server 2012 R2). Knows bytes and keys, and no virtual machines.
 
-from .reader import LegacyStore
-
-__all__ = ["LegacyStore"]
+``layout`` holds the structures, ``signature`` recognises such a file, ``reader`` is the tree.
+"""

@@ -28,11 +28,6 @@ class LegacyHeader(NamedTuple):
     names_used: int
 
 
-def has_signature(source: Source) -> bool:
-    """Whether the file begins with the signature of this container (section 1)."""
-    return source.size >= 4 and source.read(0, 4) == layout.SIGNATURE.to_bytes(4, "little")
-
-
 class LegacyStore(KeyTree):
     """The keys of one or several legacy files as one tree; names such as ``RamBlock/3/`` become nodes and leaves.
 

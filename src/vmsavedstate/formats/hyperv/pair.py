@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from ...containers.legacy.reader import LegacyStore, has_signature
+from ...containers.legacy.reader import LegacyStore
+from ...containers.legacy.signature import has_signature
 from ...errors import CompanionError
 from ...files.opening import PathArgument
 from ...files.source import Source

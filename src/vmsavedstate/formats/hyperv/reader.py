@@ -12,6 +12,7 @@ from ...files.ranges import Coverage
 from ...findings import FindingLog, Severity
 from ...snapshot import MemoryRange, Snapshot
 from .keys import choose_schema, numbered
+from .layout import keys as paths
 from .layout import memory as layout
 from .layout.keys import Schema
 from .partition import read_partition_state
@@ -55,8 +56,8 @@ def read_snapshot(
         files=tuple(files),
         log=log,
         vm_version=version,
-        saved_state_type=_text(tree, "/savedstate/type", log),
-        writer_version=_text(tree, "/savedstate/VmwpVersion", log),
+        saved_state_type=_text(tree, paths.SAVED_STATE_TYPE, log),
+        writer_version=_text(tree, paths.WRITER_VERSION, log),
         store=tree,
         processors=partition.processors,
         enabled_vtls=partition.enabled_vtls,
@@ -98,17 +99,17 @@ def _partition_entry(tree: KeyTree, schema: Schema, files: Sequence[str]) -> Key
 
 def _vm_version(tree: KeyTree, log: FindingLog, files: Sequence[str]) -> int:
     """VmVersion, or properties/version where it is missing (section 11)."""
-    saved = _integer(tree, "/savedstate/VmVersion")
-    configured = _integer(tree, "/configuration/properties/version")
+    saved = _integer(tree, paths.VM_VERSION)
+    configured = _integer(tree, paths.CONFIGURED_VERSION)
     if saved is None and configured is None:
         raise CorruptFileError(
-            "no key holds the VM version (/savedstate/VmVersion, /configuration/properties/version)", file=files[0]
+            f"no key holds the VM version ({paths.VM_VERSION}, {paths.CONFIGURED_VERSION})", file=files[0]
         )
     if saved is None:
-        log.damage(files[0], None, "/savedstate/VmVersion is missing, /configuration/properties/version is used")
+        log.damage(files[0], None, f"{paths.VM_VERSION} is missing, {paths.CONFIGURED_VERSION} is used")
     elif configured is not None and configured != saved:
         log.damage(
-            files[0], None, "/savedstate/VmVersion and /configuration/properties/version disagree, the first is used",
+            files[0], None, f"{paths.VM_VERSION} and {paths.CONFIGURED_VERSION} disagree, the first is used",
             found=saved, expected=f"{configured:#x}",
         )  # fmt: skip
     version = saved if saved is not None else configured

@@ -1,4 +1,4 @@
-"""Decodes register chunks with the tables of ``register_layout`` (format specification, 6.5 to 6.8)."""
+"""Decodes register chunks with the tables of ``layout.registers`` (format specification, 6.5 to 6.8)."""
 
 from __future__ import annotations
 

@@ -6,6 +6,12 @@ from typing import NamedTuple
 
 VIDEO_MONITOR = "_ba8735ef-e3a9-4f1b-badd-dbf3a5909915_/VideoMonitor"
 
+# The same in every schema.
+VM_VERSION = "/savedstate/VmVersion"
+CONFIGURED_VERSION = "/configuration/properties/version"
+SAVED_STATE_TYPE = "/savedstate/type"
+WRITER_VERSION = "/savedstate/VmwpVersion"
+
 
 class Schema(NamedTuple):
     """The paths of one key style."""
