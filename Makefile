@@ -8,7 +8,10 @@ SAMPLE := examples/sample-guest.vmrs
 export VMSAVEDSTATE_SAMPLES ?= $(wildcard $(CURDIR)/.samples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo library test test-all test-rust test-guests lint samples bench clean
+# The oldest numpy that pyproject.toml allows, or that has a wheel for this Python.
+OLDEST_NUMPY := $(shell $(PYTHON) -c 'import sys; print({10: "1.24.0", 11: "1.24.0", 12: "1.26.0", 13: "2.1.0"}.get(sys.version_info[1], "2.3.2"))')
+
+.PHONY: help demo library test test-all test-oldest test-rust test-guests lint samples bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -53,6 +56,15 @@ test: $(VENV)/.test  ## the fast suite, under two minutes
 test-all: $(VENV)/.peers lint test-rust  ## everything: real states and guests (with QEMU), independent peers, both codecs
 	VMSAVEDSTATE_CODEC=python $(BIN)/python -m pytest -q -n auto -m "not guest"
 	$(BIN)/python -m pytest -q -n auto -m "not rare_guest"
+
+$(VENV)-oldest/.installed: $(VENV)/.installed
+	test -x $(VENV)-oldest/bin/python || $(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-oldest/bin/python -m pip install --quiet --editable '.[test]' 'numpy==$(OLDEST_NUMPY)'
+	@touch $@
+
+test-oldest: $(VENV)-oldest/.installed  ## the fast suite with the oldest numpy
+	$(VENV)-oldest/bin/python -m pytest -q -n auto -m "not slow and not guest"
 
 test-guests: $(VENV)/.peers  ## boot 17 real guests under QEMU, and compare every answer (Debian; five minutes)
 	$(BIN)/python -m pytest -q -n auto tests/guests

@@ -9,7 +9,7 @@ import sys
 
 from vmsavedstate import __version__, codec
 
-NAMES = ("info_large", "decode", "reads", "translation", "provider")
+NAMES = ("info_large", "decode", "reads", "blocks", "translation", "provider")
 
 
 def main(names: list[str]) -> int:

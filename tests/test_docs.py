@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "docs/cli.md", "docs/api.md", "docs/translation.md"]
+DOCUMENTS = ["README.md", "docs/cli.md", "docs/api.md", "docs/translation.md", "docs/findings.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -117,6 +117,64 @@ def test_documents_stand_alone() -> None:
     for path in sources():
         if path.suffix == ".md":
             assert "../shared" not in path.read_text(), path
+
+
+RECORDING = {  # how FindingLog and what wraps it are called: severity, and what strict mode does
+    "note": ("note", "accepted"),
+    "refusable": ("note", "refused"),
+    "damage": ("damage", "refused"),
+    "loss": ("damage", "on reading"),
+}
+
+
+def recorded_codes() -> set[tuple[str, str, str]]:
+    """(code, severity, strict) of every call in the sources that records a finding; each must name its code."""
+    found = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            code: ast.expr | None = None
+            if isinstance(node.func, ast.Attribute) and node.func.attr in RECORDING and len(node.args) >= 3:
+                code, (severity, strict) = node.args[0], RECORDING[node.func.attr]
+            elif isinstance(node.func, ast.Name) and node.func.id == "Finding" and path.name != "findings.py":
+                code = next(item.value for item in node.keywords if item.arg == "code")
+                severity = ast.unparse(node.args[0]).rpartition(".")[2].lower()
+                strict = {"note": "accepted", "damage": "on reading"}[severity]
+            if code is None or (isinstance(code, ast.Name) and path.name == "state_chunks.py"):  # it passes them on
+                continue
+            assert isinstance(code, ast.Constant), f"{path}:{node.lineno}: a finding whose code stands elsewhere"
+            found.add((str(code.value), severity, strict))
+    return found
+
+
+def documented_codes() -> list[tuple[str, str, str]]:
+    rows = re.findall(
+        r"^\| `([^`]+)` \| (\w+) \| ([\w ]+) \| .+\. \|$", (ROOT / "docs/findings.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) == (ROOT / "docs/findings.md").read_text().count("| `")
+    return rows
+
+
+def test_every_finding_code_has_its_row_and_every_row_its_code() -> None:
+    documented, recorded = documented_codes(), recorded_codes()
+    assert set(documented) == recorded
+    codes = [code for code, _, _ in documented]
+    assert len(codes) == len(set(codes)) > 90
+    assert all(re.fullmatch(r"[a-z0-9.-]+", code) for code in codes)
+
+
+def test_no_code_searches_in_the_texts_of_messages() -> None:
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            searched: list[ast.expr] = []
+            if isinstance(node, ast.Compare) and any(isinstance(item, (ast.In, ast.NotIn)) for item in node.ops):
+                searched = node.comparators
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                searched = [node.func.value] if node.func.attr in ("startswith", "endswith", "find", "index") else []
+            for item in searched:
+                assert not (isinstance(item, ast.Attribute) and item.attr == "message"), f"{path}:{item.lineno}"
+                assert ast.unparse(item) != "str(error)", f"{path}:{item.lineno}"
 
 
 def test_the_architecture_names_every_package() -> None:

@@ -42,18 +42,26 @@ if TYPE_CHECKING:
         RegisterNotAvailableError,
         ScreenError,
         SourceError,
+        SourceExistsError,
+        SourceIsADirectoryError,
+        SourceNotADirectoryError,
+        SourceNotFoundError,
+        SourcePermissionError,
         VmSavedStateError,
         VtlNotEnabledError,
     )
     from .export.vmrs import SavedStateWriter
     from .findings import Finding, Severity
-    from .memory import GuestPhysicalMemory, MemoryChunk, MemoryGap, MemoryRun
+    from .memory import GuestPhysicalMemory, Memory, MemoryBlock, MemoryChunk, MemoryFile, MemoryGap, MemoryRun
     from .paging import Access, AddressSpace, LostTable, MappedRun, Walk, WalkStep
     from .processor import Cpuid, GuestOs, Registers, VirtualProcessor
     from .registers.values import FpuState, SegmentRegister, TableRegister
     from .screen import Screen
     from .snapshot import CpuidLeaf, StateChunk
     from .state import SavedState, open, open_store
+    from .summary import Summary
+    from .verification import Report, verify
+    from .vocabulary import Family, Reason, StepKind
 
 __version__ = VERSION
 
@@ -67,7 +75,10 @@ _HOMES = {
     "SavedState": "state",
     "VirtualProcessor": "processor",
     "GuestPhysicalMemory": "memory",
+    "Memory": "memory",
+    "MemoryBlock": "memory",
     "MemoryChunk": "memory",
+    "MemoryFile": "memory",
     "MemoryGap": "memory",
     "MemoryRun": "memory",
     "Access": "paging",
@@ -87,6 +98,12 @@ _HOMES = {
     "SegmentRegister": "registers.values",
     "StateChunk": "snapshot",
     "TableRegister": "registers.values",
+    "Summary": "summary",
+    "Report": "verification",
+    "verify": "verification",
+    "Family": "vocabulary",
+    "Reason": "vocabulary",
+    "StepKind": "vocabulary",
 }
 _MODULES = ("codec", "convert", "datatypes", "errors", "export", "hvstorage", "provider", "registers")
 
@@ -95,6 +112,7 @@ __all__ = [
     "AddressSpace",
     "Cpuid",
     "CpuidLeaf",
+    "Family",
     "Finding",
     "FpuState",
     "GuestOs",
@@ -103,10 +121,15 @@ __all__ = [
     "KeyTree",
     "LostTable",
     "MappedRun",
+    "Memory",
+    "MemoryBlock",
     "MemoryChunk",
+    "MemoryFile",
     "MemoryGap",
     "MemoryRun",
+    "Reason",
     "Registers",
+    "Report",
     "SavedState",
     "SavedStateWriter",
     "StoreWriter",
@@ -114,12 +137,19 @@ __all__ = [
     "SegmentRegister",
     "Severity",
     "StateChunk",
+    "StepKind",
+    "Summary",
     "TableRegister",
     "VirtualProcessor",
     "Walk",
     "WalkStep",
     "VmSavedStateError",
     "SourceError",
+    "SourceExistsError",
+    "SourceIsADirectoryError",
+    "SourceNotADirectoryError",
+    "SourceNotFoundError",
+    "SourcePermissionError",
     "FormatError",
     "CorruptFileError",
     "EncryptedStateError",
@@ -150,6 +180,7 @@ __all__ = [
     "open_store",
     "provider",
     "registers",
+    "verify",
 ]
 
 

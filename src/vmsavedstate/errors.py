@@ -7,6 +7,12 @@ for the same situation (API specification, section 5).
 
 from __future__ import annotations
 
+import errno as numbers
+import os
+
+from .remedies import FILL_BYTE, Remedy
+from .vocabulary import Reason
+
 E_FAIL = 0x80004005
 E_INVALIDARG = 0x80070057
 E_NOTIMPL = 0x80004001
@@ -32,14 +38,15 @@ class VmSavedStateError(Exception):
 
     Attributes:
         message: what is wrong, one sentence without file and offset.
-        file: path of the file concerned, or None.
+        file: path of the file concerned, or None; of a file object its name or type.
         offset: byte offset in that file, or None.
-        remedy: what the user can do about it, or None.
+        remedy: what a caller of Python can do about it, or None.
         hresult: unsigned 32-bit HRESULT of Microsoft's provider for this situation (API specification, section 5).
         findings: what had been found before, when opening a file failed (a tuple of :class:`~.findings.Finding`).
     """
 
     hresult: int = E_FAIL
+    _remedy: str | Remedy | None = None
 
     def __init__(
         self,
@@ -47,45 +54,125 @@ class VmSavedStateError(Exception):
         *,
         file: str | None = None,
         offset: int | None = None,
-        remedy: str | None = None,
+        remedy: str | Remedy | None = None,
         hresult: int | None = None,
     ) -> None:
         super().__init__(message)
+        self.args = (message,)  # an OSError takes none from a subclass with a constructor of its own
         self.message = message
         self.file = file
         self.offset = offset
-        self.remedy = remedy
+        self._remedy = remedy
         self.findings: tuple[object, ...] = ()
         if hresult is not None:
             self.hresult = hresult
+
+    @property
+    def remedy(self) -> str | None:
+        """What a caller of Python can do about it; None where nothing is known."""
+        return self._remedy.python if isinstance(self._remedy, Remedy) else self._remedy
+
+    @remedy.setter
+    def remedy(self, remedy: str | Remedy | None) -> None:
+        """Replace it: plain text, or a :class:`~.remedies.Remedy`."""
+        self._remedy = remedy
+
+    @property
+    def remedy_code(self) -> str | None:
+        """The code of a remedy that Python and the command word differently; None for plain text."""
+        return self._remedy.code if isinstance(self._remedy, Remedy) else None
 
     def __reduce__(self) -> tuple[object, ...]:
         """Errors travel between processes with all they carry."""
         return _restore, (type(self), self.args, self.__dict__)
 
     def __str__(self) -> str:
-        """The whole story in one line: ``file: at 0x...: message; remedy``."""
+        """Everything in one line: ``file: at 0x...: message (remedy)``."""
+        return self._line(self.remedy)
+
+    def for_command(self) -> str:
+        """The same line in the words of the command ``vmrs``."""
+        return self._line(self._remedy.command if isinstance(self._remedy, Remedy) else self._remedy)
+
+    def _line(self, remedy: str | None) -> str:
         where = f"{self.file}: " if self.file is not None else ""
         at = f"at {self.offset:#x}: " if self.offset is not None else ""
-        remedy = f" ({self.remedy})" if self.remedy else ""
-        return f"{where}{at}{self.message}{remedy}"
+        return f"{where}{at}{self.message}{f' ({remedy})' if remedy else ''}"
 
 
 def _restore(kind: type[VmSavedStateError], args: tuple[object, ...], state: dict[str, object]) -> VmSavedStateError:
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(state)
+    if isinstance(error, SourceError):
+        error.fill_os_error()
     return error
 
 
 class SourceError(VmSavedStateError, OSError):
     """A file cannot be opened, read or written: missing, a directory, no permission, an I/O error, or it shrank.
 
+    ``errno``, ``filename`` and ``strerror`` are those of an OSError. A missing file is also a FileNotFoundError, an existing
+    one that would be replaced a FileExistsError, and so on for PermissionError, IsADirectoryError and NotADirectoryError.
+
     The HRESULT is ERROR_FILE_NOT_FOUND for a missing file, ERROR_ACCESS_DENIED without permission,
     ERROR_SHARING_VIOLATION for one that is in use, else ERROR_READ_FAULT or ERROR_WRITE_FAULT.
     """
 
     hresult = ERROR_READ_FAULT
+
+    def __new__(cls, *arguments: object, number: int | None = None, **others: object) -> SourceError:
+        """An instance of the subclass that is also the built-in error of this ``errno``."""
+        kind = _BY_NUMBER.get(number or 0, cls) if cls is SourceError else cls
+        return super().__new__(kind)
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        number: int | None = None,
+        file: str | None = None,
+        offset: int | None = None,
+        remedy: str | Remedy | None = None,
+        hresult: int | None = None,
+    ) -> None:
+        super().__init__(message, file=file, offset=offset, remedy=remedy, hresult=hresult)
+        self.number = number or numbers.EIO
+        self.fill_os_error()
+
+    def fill_os_error(self) -> None:
+        """Set what an OSError carries; apart from the constructor, for errors that were pickled."""
+        self.errno, self.strerror, self.filename = self.number, os.strerror(self.number), self.file
+
+
+class SourceNotFoundError(SourceError, FileNotFoundError):
+    """The file does not exist."""
+
+
+class SourceExistsError(SourceError, FileExistsError):
+    """The file to be written exists already."""
+
+
+class SourcePermissionError(SourceError, PermissionError):
+    """The file may not be read or written by this user."""
+
+
+class SourceIsADirectoryError(SourceError, IsADirectoryError):
+    """This is a directory."""
+
+
+class SourceNotADirectoryError(SourceError, NotADirectoryError):
+    """A part of the path is not a directory."""
+
+
+_BY_NUMBER: dict[int, type[SourceError]] = {
+    numbers.ENOENT: SourceNotFoundError,
+    numbers.EEXIST: SourceExistsError,
+    numbers.EACCES: SourcePermissionError,
+    numbers.EPERM: SourcePermissionError,
+    numbers.EISDIR: SourceIsADirectoryError,
+    numbers.ENOTDIR: SourceNotADirectoryError,
+}
 
 
 class FormatError(VmSavedStateError):
@@ -160,23 +247,23 @@ class GuestMemoryError(VmSavedStateError):
     Attributes:
         start, end: the guest physical range in bytes that cannot be delivered (``end`` excluded), also
             where a raw offset was asked for.
-        reason: ``"hole"``, ``"missing"`` or ``"damaged"``.
+        reason: a :class:`~.vocabulary.Reason`: ``hole``, ``missing`` or ``damaged``.
         steps: where a page table is lost, the entries of the walk before (WalkStep); else empty.
     """
 
     hresult = ERROR_FILE_CORRUPT
     steps: tuple[object, ...] = ()
 
-    def __init__(self, message: str, *, start: int, end: int, reason: str, file: str | None = None) -> None:
+    def __init__(self, message: str, *, start: int, end: int, reason: Reason | str, file: str | None = None) -> None:
         super().__init__(
             message,
             file=file,
-            remedy="`read` takes a fill byte to put into such ranges",
-            hresult=E_INVALIDARG if reason == "hole" else ERROR_FILE_CORRUPT,
+            remedy=FILL_BYTE,
+            hresult=E_INVALIDARG if reason == Reason.HOLE else ERROR_FILE_CORRUPT,
         )
         self.start = start
         self.end = end
-        self.reason = reason
+        self.reason = Reason(reason)
 
 
 class PageNotMapped(VmSavedStateError, LookupError):  # noqa: N818  # the documented name of the public API

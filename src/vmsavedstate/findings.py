@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .errors import CorruptFileError, VmSavedStateError
 
@@ -35,6 +35,7 @@ class Finding(NamedTuple):
         offset: byte offset in the file; for values spread over the file, of the place that names them. None if unknown.
         message: what is wrong, one sentence.
         found, expected: the values concerned (numbers in hex), or None.
+        code: names the kind of finding for programs, such as ``hvs.key-table.checksum``; docs/findings.md lists all.
     """
 
     severity: Severity
@@ -43,6 +44,7 @@ class Finding(NamedTuple):
     message: str
     found: str | None = None
     expected: str | None = None
+    code: str = ""
 
     def __str__(self) -> str:
         """The finding in one line, as ``vmrs verify`` prints it."""
@@ -51,6 +53,18 @@ class Finding(NamedTuple):
             f", {label} {value}" for label, value in (("found", self.found), ("expected", self.expected)) if value
         )
         return f"{self.severity.value}: {self.file or '-'}{at}: {self.message}{values}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The finding as JSON has it: the offset as hex text."""
+        return {
+            "severity": self.severity.value,
+            "code": self.code,
+            "file": self.file,
+            "offset": None if self.offset is None else hex(self.offset),
+            "message": self.message,
+            "found": self.found,
+            "expected": self.expected,
+        }
 
 
 class FindingLog:
@@ -64,25 +78,26 @@ class FindingLog:
         self._items: dict[Finding, None] = {}
         self._lock = threading.Lock()
 
-    def note(self, file: str | None, offset: int | None, message: str, **values: object) -> None:
+    def note(self, code: str, file: str | None, offset: int | None, message: str, **values: object) -> None:
         """Record something unusual that loses nothing; strict mode accepts it."""
-        self._add(Severity.NOTE, file, offset, message, values, raises=False)
+        self._add(Severity.NOTE, code, file, offset, message, values, raises=False)
 
-    def refusable(self, file: str | None, offset: int | None, message: str, **values: object) -> None:
+    def refusable(self, code: str, file: str | None, offset: int | None, message: str, **values: object) -> None:
         """Record a note that strict mode must refuse, such as a pending replay log."""
-        self._add(Severity.NOTE, file, offset, message, values, raises=True)
+        self._add(Severity.NOTE, code, file, offset, message, values, raises=True)
 
-    def damage(self, file: str | None, offset: int | None, message: str, **values: object) -> None:
+    def damage(self, code: str, file: str | None, offset: int | None, message: str, **values: object) -> None:
         """Record damage; strict mode refuses it."""
-        self._add(Severity.DAMAGE, file, offset, message, values, raises=True)
+        self._add(Severity.DAMAGE, code, file, offset, message, values, raises=True)
 
-    def loss(self, file: str | None, offset: int | None, message: str, **values: object) -> None:
+    def loss(self, code: str, file: str | None, offset: int | None, message: str, **values: object) -> None:
         """Record damage that raises when the lost data is read; strict mode opens the file all the same."""
-        self._add(Severity.DAMAGE, file, offset, message, values, raises=False)
+        self._add(Severity.DAMAGE, code, file, offset, message, values, raises=False)
 
     def _add(
         self,
         severity: Severity,
+        code: str,
         file: str | None,
         offset: int | None,
         message: str,
@@ -91,7 +106,7 @@ class FindingLog:
         raises: bool,
     ) -> None:
         found, expected = (_show(values.get(name)) for name in ("found", "expected"))
-        finding = Finding(severity, file, offset, message, found, expected)
+        finding = Finding(severity, file, offset, message, found, expected, code)
         if raises and self.strict:
             detail = "".join(f", {label} {text}" for label, text in (("found", found), ("expected", expected)) if text)
             raise CorruptFileError(

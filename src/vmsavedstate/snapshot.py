@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .containers.keytree import KeyTree
+from .files.ranges import Coverage
 from .findings import FindingLog
 from .registers.values import RegisterValue
 from .screen import Screen
@@ -63,6 +64,13 @@ class StateChunk(NamedTuple):
     vp: int | None
     vtl: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """The state chunk as JSON has it, without its content."""
+        return {
+            "offset": hex(self.offset), "id": hex(self.id), "name": self.name, "vp": self.vp, "vtl": self.vtl,
+            "size": len(self.data),
+        }  # fmt: skip
+
     def __repr__(self) -> str:
         """What it is, without its content."""
         return f"<StateChunk {self.id:#010x} {self.name} VP {self.vp} VTL {self.vtl}: {len(self.data)} bytes>"
@@ -93,6 +101,27 @@ class MemoryRange(NamedTuple):
     backing_page: int
     node: int = 0
     flags: int = 0
+
+    @property
+    def start(self) -> int:
+        """First guest physical address, bytes."""
+        return self.start_page * PAGE_SIZE
+
+    @property
+    def end(self) -> int:
+        """The guest physical address behind the last byte."""
+        return self.start + self.size
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.page_count * PAGE_SIZE
+
+    def to_dict(self) -> dict[str, Any]:
+        """The range as JSON has it."""
+        return {
+            "start_page": self.start_page, "page_count": self.page_count, "numa_node": self.node, "flags": self.flags
+        }  # fmt: skip
 
 
 class Unreadable(NamedTuple):
@@ -127,8 +156,11 @@ class PageBacking(Protocol):
         """Counts for people: how many blocks are stored in which way."""
         ...
 
-    def check(self) -> Iterator[int]:
-        """Decode everything once, reporting damage to the findings; yields the bytes done so far."""
+    def check(self, done: Coverage) -> Iterator[int]:
+        """Decode once what is stored outside of ``done`` (backing positions), reporting damage to the findings.
+
+        Yields the bytes done so far.
+        """
         ...
 
 
@@ -153,3 +185,4 @@ class Snapshot(NamedTuple):
     load_screen: Callable[[], Screen | None]
     chunks: Sequence[StateChunk]
     close: Callable[[], None]
+    no_processors: str | None = None  # why there are none, where there are none

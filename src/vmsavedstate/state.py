@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .containers.keytree import KeyTree
 from .datatypes.enums import VirtualProcessorVendor
-from .errors import RegisterNotAvailableError, SourceError, VtlNotEnabledError
+from .errors import InvalidArgumentError, RegisterNotAvailableError, VtlNotEnabledError
+from .files.objects import FileArgument
 from .files.opening import PathArgument
 from .findings import Finding, FindingLog
 from .formats.detect import Inputs, is_core_dump, open_snapshot, open_tree
+from .integers import as_int
 from .memory import GuestPhysicalMemory
+from .memory.lifetime import Lifetime
 from .paging import AddressSpaces
 from .processor import Cpuid, GuestOs, VirtualProcessor
 from .registers.values import GivenRegisters
@@ -22,6 +26,8 @@ from .snapshot import Snapshot, StateChunk
 
 if TYPE_CHECKING:
     from .files.locks import SharedLock
+    from .summary import Summary
+    from .verification import Report
 
 __all__ = ["PathArgument", "SavedState", "is_core_dump", "open", "open_store"]
 
@@ -43,7 +49,7 @@ class SavedState:
         saved_state_type: ``"Normal"``, ``"Snapshot"``, ... or None where the state does not say.
         writer_version: version of the worker process that wrote it, or None.
         store: the key tree, or None for formats without one.
-        processors: the virtual processors by id.
+        processors: the virtual processors by id; empty for formats that hold none, ``no_processors`` then says why.
         memory: the guest's physical memory.
         enabled_vtls: virtual trust levels of the partition, ascending.
         processor_vendor: vendor of the processor the guest saw.
@@ -51,26 +57,30 @@ class SavedState:
         nested: whether a processor carries state of nested virtualization.
     """
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, origin: Origin | None = None) -> None:
         self._snapshot = snapshot
+        self._origin = origin
+        self._lifetime = Lifetime(snapshot.files[0])
         self.format = snapshot.format
         self.files = snapshot.files
         self.vm_version = snapshot.vm_version
         self.saved_state_type = snapshot.saved_state_type
         self.writer_version = snapshot.writer_version
         self.store: KeyTree | None = snapshot.store
-        self.memory = GuestPhysicalMemory(snapshot.ranges, snapshot.backing, strict=snapshot.log.strict)
+        self.memory = GuestPhysicalMemory(
+            snapshot.ranges, snapshot.backing, strict=snapshot.log.strict, lifetime=self._lifetime
+        )
         spaces = AddressSpaces(self.memory)
         self.processors = tuple(
             VirtualProcessor(number, item, spaces) for number, item in enumerate(snapshot.processors)
         )
+        self.no_processors = None if self.processors else snapshot.no_processors or "this file holds no processor"
         self.enabled_vtls = snapshot.enabled_vtls
         vendors = {} if snapshot.vendor is None else _VENDORS
         self.processor_vendor = vendors.get(snapshot.vendor or 0, VirtualProcessorVendor.UNKNOWN)
         self.cpuid = Cpuid(snapshot.cpuid)
         self.nested = snapshot.nested
         self._locks: list[SharedLock] = []
-        self._closed = False
 
     def __repr__(self) -> str:
         """File, processors and memory."""
@@ -90,16 +100,40 @@ class SavedState:
         """Every chunk of the partition state in stored order, unknown ones too."""
         return self._snapshot.chunks
 
-    @cached_property
+    @property
     def screen(self) -> Screen | None:
         """The picture the VM's console showed, None where none was saved. Raises ScreenError for an unknown layout."""
+        self._lifetime.check()
+        return self._screen
+
+    @cached_property
+    def _screen(self) -> Screen | None:
         return self._snapshot.load_screen()
+
+    def summary(self) -> Summary:
+        """What is in the state, on one page: the object behind ``vmrs info``. Reads no guest memory."""
+        from .summary import summarise
+
+        self._lifetime.check()
+        return summarise(self)
+
+    def verify(self, progress: Callable[[int], object] | None = None) -> Report:
+        """Check every value and decode all memory on all cores: the object behind ``vmrs verify``.
+
+        ``progress`` is called with the bytes of memory done so far. :func:`vmsavedstate.verify` does the same for a
+        file that may not open.
+        """
+        from .verification import verify_state
+
+        self._lifetime.check()
+        return verify_state(self, progress)
 
     def guest_os(self, vtl: int = 0) -> GuestOs:
         """What the guest of a VTL said about itself.
 
         Raises VtlNotEnabledError, and RegisterNotAvailableError where the file does not hold the guest-OS-id.
         """
+        vtl = as_int(vtl, "a VTL")
         if vtl not in self.enabled_vtls:
             enabled = ", ".join(map(str, self.enabled_vtls))
             raise VtlNotEnabledError(f"VTL {vtl} is not enabled in this partition (enabled: {enabled})")
@@ -116,9 +150,10 @@ class SavedState:
 
         ``progress`` is called with the bytes of memory done so far.
         """
-        for done in self._snapshot.backing.check():
-            if progress is not None:
-                progress(done)
+        from .verification import decode_all
+
+        self._lifetime.check()
+        decode_all(self.memory, self.memory.backing, progress)
 
     def lock(self) -> None:
         """Hold advisory locks, shared with other readers, on the files until :meth:`close`.
@@ -127,19 +162,30 @@ class SavedState:
         locks. Raises SourceError (ERROR_SHARING_VIOLATION) while another process holds an exclusive lock, and after
         :meth:`close`.
         """
-        if self._closed:
-            raise SourceError("the file is closed", file=self.files[0], remedy="lock before the state is closed")
+        self._lifetime.check()
         from .files.locks import SharedLock
 
-        for file in self.files[len(self._locks) :]:
+        for file in self._paths[len(self._locks) :]:
             self._locks.append(SharedLock(file))
 
+    @property
+    def _paths(self) -> tuple[str, ...]:
+        """The files that have paths; what was opened as an object belongs to the caller."""
+        return self.files if self._origin is None else self._origin.paths_of(self.files)
+
     def close(self) -> None:
-        """Close the files."""
-        self._closed = True
+        """Close the files; file objects stay open. Every call that reads or translates then raises SourceError."""
+        self._lifetime.end()
         self._snapshot.close()
         for lock in self._locks:
             lock.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A state that was opened by path pickles to its path and options, and is opened again on the other side."""
+        self._lifetime.check()
+        if self._origin is None:
+            raise InvalidArgumentError("this saved state was not opened from a file, so it cannot be pickled")
+        return _reopen, self._origin.for_pickle()
 
     def __enter__(self) -> SavedState:
         """The state itself."""
@@ -152,30 +198,73 @@ class SavedState:
         self.close()
 
 
+class Origin(NamedTuple):
+    """How a state was opened: what the caller gave, paths made absolute."""
+
+    file: FileArgument
+    companion: FileArgument | None
+    registers: FileArgument | GivenRegisters | None
+    strict: bool
+
+    def paths_of(self, files: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the state's files that were opened by path."""
+        return tuple(
+            shown for shown, given in zip(files, (self.file, self.companion), strict=False) if not _is_object(given)
+        )
+
+    def for_pickle(self) -> tuple[object, ...]:
+        """The same for another process. Raises InvalidArgumentError where an object cannot go there."""
+        for given, what in ((self.file, "it"), (self.companion, "its companion"), (self.registers, "its registers")):
+            if _is_object(given):
+                raise InvalidArgumentError(
+                    f"the saved state cannot be pickled: {what} was opened from a file object, which stays in this process",
+                    remedy="open it by path",
+                )
+        return tuple(self)
+
+
+def _is_object(given: object) -> bool:
+    return given is not None and not isinstance(given, (Mapping, str, bytes, os.PathLike))
+
+
+def _absolute(given: Any) -> Any:
+    """A path that means the same in another process, whatever folder that is in."""
+    return os.path.abspath(given) if isinstance(given, (str, bytes, os.PathLike)) else given
+
+
+def _reopen(file: Any, companion: Any, registers: Any, strict: bool) -> SavedState:
+    opener = open  # the function below, not the built-in
+    return opener(file, companion, registers=registers, strict=strict)
+
+
 def open(
-    path: PathArgument,
-    companion: PathArgument | None = None,
+    path: FileArgument,
+    companion: FileArgument | None = None,
     *,
-    registers: PathArgument | GivenRegisters | None = None,
+    registers: FileArgument | GivenRegisters | None = None,
     strict: bool = False,
 ) -> SavedState:
     """Open a saved state: a ``.vmrs``, one file of a ``.bin``/``.vsv`` pair, or an ELF dump of QEMU.
 
-    Arguments: ``path``, and ``companion``, the other file of the pair where it does not lie beside it under the same
-    name; ``registers``, for a dump of QEMU, what it does not hold: a file with QEMU's ``info registers -a`` or with JSON
-    (docs/qemu.md), or {processor index: {register: value}}; what the dump holds itself stays. ``strict`` refuses what is
-    otherwise continued past and listed in ``findings``.
+    Arguments: ``path``, a path or a seekable binary file object (``read(size)`` and ``seek(offset, whence)``, which
+    returns the position); ``companion``, the other file of the pair unless it is next to the first under the same
+    name, also a path or an object; ``registers``, for a dump of QEMU, what it does not hold: a file with QEMU's
+    ``info registers -a`` or with JSON (docs/qemu.md), or {processor index: {register: value}}; what the dump holds
+    itself stays. ``strict`` refuses what is otherwise continued past and listed in ``findings``.
 
     Raises SourceError (cannot be opened), FormatError (no saved state), PartitionStateNotFoundError,
     GuestMemoryNotFoundError, NoVirtualProcessorError, EncryptedStateError, CompanionError, CorruptFileError.
     """
     log = FindingLog(strict=strict)
     with log.attached():
-        return SavedState(open_snapshot(path, Inputs(companion, registers), log))
+        snapshot = open_snapshot(path, Inputs(companion, registers), log)
+        return SavedState(snapshot, Origin(_absolute(path), _absolute(companion), _absolute(registers), strict))
 
 
-def open_store(path: PathArgument, *, strict: bool = False) -> KeyTree:
+def open_store(path: FileArgument, *, strict: bool = False) -> KeyTree:
     """Open one file for its keys alone: ``.vmrs``, ``.vmcx``, ``.bin`` or ``.vsv``, with or without a saved state.
+
+    ``path`` is a path or a seekable binary file object.
 
     Raises SourceError, FormatError, CorruptFileError.
     """

@@ -43,7 +43,7 @@ def test_info_json() -> None:
     assert content["findings"] == []
     assert content["processors"][1] == {
         "id": 1, "index": 1, "architecture": "x64", "paging_mode": "long", "paging_levels": 4, "privilege_level": 3,
-        "active_vtl": 0, "enabled_vtls": [0],
+        "ip": "0x40000c", "page_tables": ["0x1000"], "active_vtl": 0, "enabled_vtls": [0],
     }  # fmt: skip
 
 

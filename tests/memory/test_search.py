@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import random
 import re
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,24 +17,18 @@ import vmsavedstate
 from support.states import write_state
 from support.tables import LONG, memory_of, placed, space_of, table
 from vmsavedstate import GuestMemoryError, InvalidArgumentError, SavedStateWriter
-from vmsavedstate.memory.search import Piece, search
+from vmsavedstate.memory import MemoryBlock, MemoryGap
+from vmsavedstate.memory.search import search
+from vmsavedstate.vocabulary import Reason
 
 BLOCK = 1 << 20
 module = importlib.import_module("vmsavedstate.memory.search")
 
 
-class Bytes:
-    """A backing of plain bytes."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def next_stored(self, position: int) -> int:
-        return position
-
-    def read_into(self, position: int, buffer: memoryview) -> tuple[()]:
-        buffer[:] = self.data[position : position + len(buffer)]
-        return ()
+def blocks_of(data: bytes, cuts: list[int], start: int = 0) -> Iterator[MemoryBlock]:
+    """``data`` at address ``start``, in blocks that end at ``cuts``."""
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    return (MemoryBlock(start + low, data[low:high]) for low, high in pairwise(edges))
 
 
 def naive(data: bytes, pattern: bytes) -> list[int]:
@@ -45,15 +40,10 @@ def naive(data: bytes, pattern: bytes) -> list[int]:
     data=st.binary(max_size=300).map(lambda raw: bytes(byte & 3 for byte in raw)),
     pattern=st.binary(min_size=1, max_size=6).map(lambda raw: bytes(byte & 3 for byte in raw)),
     cuts=st.lists(st.integers(0, 300)),
-    window=st.integers(8, 40),
 )
-def test_bytes(data: bytes, pattern: bytes, cuts: list[int], window: int) -> None:
-    """Whatever the pieces and windows, each match is told once and in order."""
-    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    pieces = [Piece(1000 + low, high - low, low) for low, high in pairwise(edges)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "WINDOW", window)
-        found = list(search(Bytes(data), iter(pieces), pattern, None, strict=False))  # type: ignore[arg-type]
+def test_bytes(data: bytes, pattern: bytes, cuts: list[int]) -> None:
+    """Whatever the blocks, down to single bytes, each match is yielded once and in order."""
+    found = list(search(blocks_of(data, cuts, 1000), pattern))
     assert found == [1000 + at for at in naive(data, pattern)]
 
 
@@ -73,17 +63,16 @@ def test_bytes(data: bytes, pattern: bytes, cuts: list[int], window: int) -> Non
             rb"a[ab]{3}",
         ]
     ),
-    window=st.integers(40, 80),
+    cuts=st.lists(st.integers(0, 300)),
 )
-def test_regular_expressions(data: bytes, regex: bytes, window: int) -> None:
+def test_regular_expressions(data: bytes, regex: bytes, cuts: list[int]) -> None:
     """As re finds them in the whole, as long as no match is longer than the reach."""
     pattern = re.compile(regex, re.DOTALL)
     expected = [match.start() for match in pattern.finditer(data)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "WINDOW", window)
         patch.setattr(module, "REACH", 32)
         patch.setattr(module, "BEFORE", 8)
-        found = list(search(Bytes(data), iter([Piece(0, len(data), 0)]), pattern, None, strict=False))  # type: ignore[arg-type]
+        found = list(search(blocks_of(data, cuts), pattern))
     if not any(len(match[0]) > 30 for match in pattern.finditer(data)):
         assert found == expected
 
@@ -91,21 +80,19 @@ def test_regular_expressions(data: bytes, regex: bytes, window: int) -> None:
 def test_a_match_at_the_end_of_a_window_waits_for_what_follows() -> None:
     """What a look-ahead would see lies in the next window: the match is judged there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "WINDOW", 40)
         patch.setattr(module, "REACH", 8)
         patch.setattr(module, "BEFORE", 8)
         for at in range(30, 70):
             data = b"c" * at + b"ab" + b"c" * 40
-            pieces = iter([Piece(0, len(data), 0)])
-            assert list(search(Bytes(data), pieces, re.compile(rb"a(?!b)"), None, strict=False)) == []  # type: ignore[arg-type]
+            for cut in (at - 1, at, at + 1, at + 2):
+                assert list(search(blocks_of(data, [cut, 40]), re.compile(rb"a(?!b)"))) == []
 
 
 def test_stretches_are_not_joined_over_gaps() -> None:
-    data = b"needle"
-    pieces = [Piece(0, 3, 0), Piece(4, 3, 3)]
-    assert list(search(Bytes(data), iter(pieces), b"eed", None, strict=False)) == []  # type: ignore[arg-type]
-    together = [Piece(0, 3, 0), Piece(3, 3, 3)]
-    assert list(search(Bytes(data), iter(together), b"eed", None, strict=False)) == [1]  # type: ignore[arg-type]
+    gap = MemoryBlock(3, b"", (MemoryGap(3, 4, Reason.HOLE),))
+    for pattern in (b"eed", re.compile(b"eed")):
+        assert list(search(iter([MemoryBlock(0, b"nee"), gap, MemoryBlock(4, b"dle")]), pattern)) == []
+        assert list(search(iter([MemoryBlock(0, b"nee"), MemoryBlock(3, b"dle")]), pattern)) == [1]
 
 
 @pytest.mark.parametrize("compress", [False, True])
@@ -139,7 +126,7 @@ def test_lost_memory_is_not_searched_and_not_zero(tmp_path: Path) -> None:
         assert list(state.memory.find(b"A", BLOCK - 1)) == [BLOCK - 1, *range(3 * BLOCK, 4 * BLOCK)]
         assert state.findings
     memory = memory_of({}, [(0, 0x3000)], lost={(0x1000, 0x1800): "damaged"}, strict=True)
-    with pytest.raises(GuestMemoryError, match="0x1000 cannot be searched") as caught:
+    with pytest.raises(GuestMemoryError, match="0x1000 to 0x17ff cannot be read") as caught:
         list(memory.find(b"x"))
     assert (caught.value.start, caught.value.end) == (0x1000, 0x1800)
     pages, there = memory_of({0x1000: b"x" * 4096}, [(0, 0x3000)], lost={(0x1004, 0x1010): "damaged"}).pages([0, 1, 2])

@@ -11,6 +11,7 @@ from paging.test_forms import RAM, arm, tcr
 from support.tables import LONG, memory_of, placed, space_of, table
 from vmsavedstate import GuestMemoryError, LostTable, PageNotMapped, PageTablesError
 from vmsavedstate.paging import sparing
+from vmsavedstate.vocabulary import Reason
 
 TABLES = {
     0x1000: table({0: 0x2007, 3: 0x500000007}),
@@ -31,7 +32,7 @@ def test_a_table_outside_of_memory_maps_nothing() -> None:
     assert not space.translate_many([gva])[1].any()
     lost: list[LostTable] = []
     assert len(list(space.mappings(lost=lost.append))) == 3
-    assert lost == [LostTable(3 << 39, 1 << 39, 0x500000000, "hole")]
+    assert lost == [LostTable(3 << 39, 1 << 39, 0x500000000, Reason.HOLE)]
     assert len(list(space.mappings())) == 3, "the processor would find a device there, or nothing"
 
 
@@ -54,7 +55,10 @@ def test_a_lost_table_is_an_error_that_names_it(reason: str) -> None:
         list(space.reverse(0x9000))
     lost: list[LostTable] = []
     assert [run.gva for run in space.mappings(lost=lost.append)] == [0x200000, 0x400000]
-    assert sorted(lost) == [LostTable(0, 0x200000, 0x4000, reason), LostTable(3 << 39, 1 << 39, 0x500000000, "hole")]
+    assert sorted(lost) == [
+        LostTable(0, 0x200000, 0x4000, Reason(reason)),
+        LostTable(3 << 39, 1 << 39, 0x500000000, Reason.HOLE),
+    ]
     assert space.read(0x5000, 16, fill=0xAB) == b"\xab" * 16
     assert [tuple(gap) for gap in space.gaps(0x5000, 0x10)] == [(0x5000, 0x5010, reason)]
 

@@ -116,7 +116,8 @@ def test_missing_registers_are_named(family: str, registers: dict[str, int], mis
     with pytest.raises(RegisterNotAvailableError, match=f"needs {missing} of VP 7,") as caught:
         select(family, registers, "VP 7")
     assert caught.value.hresult == 0xC0370506
-    assert caught.value.remedy is not None and "--registers" in caught.value.remedy
+    assert caught.value.remedy is not None and "registers=" in caught.value.remedy
+    assert "--registers" in caught.value.for_command() and "registers=" not in caught.value.for_command()
 
 
 def test_long_mode_without_efer() -> None:

@@ -25,7 +25,7 @@ COMMANDS = {
     "maps": "All that the page tables of a processor map.",
     "keys": "The keys and values of any .vmrs, .vmcx, .bin or .vsv file.",
     "read": "Bytes of guest memory, by physical or virtual address.",
-    "find": "Where text, bytes or a regular expression stand in memory.",
+    "find": "Find text, bytes or a regular expression in memory.",
     "screen": "The picture the console showed when the VM was saved.",
     "convert": "Write a .vmrs from a QEMU/KVM dump, or from any other saved state.",
     "library": "Build the C library that drops in for Microsoft's DLL.",
@@ -123,7 +123,7 @@ def _run() -> int:
     try:
         answer = _invoke(sys.argv[1:])
     except VmSavedStateError as error:
-        click.echo(f"vmrs: {printable(str(error))}", err=True)
+        click.echo(f"vmrs: {printable(error.for_command())}", err=True)
         return WRONG_USAGE if isinstance(error, InvalidArgumentError) else INPUT_AT_FAULT
     except click.ClickException as error:
         error.show()

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from ..datatypes import PagingMode
-from ..errors import GuestMemoryError, InvalidArgumentError, VtlNotEnabledError
+from ..errors import GuestMemoryError, InvalidArgumentError, NoVirtualProcessorError, VtlNotEnabledError
 from ..paging import AddressSpace
 from ..processor import VirtualProcessor
 from ..state import SavedState
@@ -99,7 +99,7 @@ registers_option = click.option(
     "--registers", type=FILE, help="Registers that a QEMU dump lacks: `info registers -a`, or JSON."
 )
 companion_option = click.option(
-    "--companion", type=FILE, help="The other file of a .bin/.vsv pair, where it does not lie beside the first."
+    "--companion", type=FILE, help="The other file of a .bin/.vsv pair, if it is not next to the first."
 )
 
 
@@ -165,8 +165,18 @@ class SpaceChoice(NamedTuple):
         return space
 
 
+def require_processors(state: SavedState) -> None:
+    """Raise NoVirtualProcessorError, with the reason, where the state holds no processor."""
+    if not state.processors:
+        raise NoVirtualProcessorError(
+            f"there is no virtual processor: {state.no_processors}", file=state.files[0],
+            remedy="physical memory can be read: --gpa, `vmrs chunks`, `vmrs find`",
+        )  # fmt: skip
+
+
 def chosen_processor(state: SavedState, vp_id: int, vtl: int | None) -> VirtualProcessor:
     """The processor of an id, seen from a VTL if one is given. Raises InvalidArgumentError."""
+    require_processors(state)
     if vp_id >= len(state.processors):
         raise InvalidArgumentError(
             f"there is no VP {vp_id}; the state has {len(state.processors)}, counted from 0", file=state.files[0]

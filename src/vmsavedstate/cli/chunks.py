@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
+from ..sizes import human_size
 from ..state import SavedState
 from .arguments import Evidence, json_option, opened, state_arguments
-from .output import human_size, show_json, show_table
+from .output import show_json, show_table
 
 
 @click.command()
@@ -27,16 +28,7 @@ def command(evidence: Evidence, partition_state: bool, as_json: bool) -> None:
 def _show_memory(state: SavedState, as_json: bool) -> None:
     memory = state.memory
     if as_json:
-        chunks = [
-            {"start": hex(item.start), "size": item.size, "start_page": item.start_page, "page_count": item.page_count}
-            for item in memory.chunks
-        ]
-        ranges = [
-            {"start_page": item.start_page, "page_count": item.page_count, "numa_node": item.node, "flags": item.flags}
-            for item in memory.ranges
-        ]
-        content = {"page_size": memory.page_size, "size": memory.size, "chunks": chunks, "ranges": ranges}
-        show_json("chunks", content)
+        show_json("chunks", memory.to_dict())
         return
     show_table(
         f"Guest physical memory: {human_size(memory.size)}, pages of {memory.page_size} bytes",
@@ -44,7 +36,7 @@ def _show_memory(state: SavedState, as_json: bool) -> None:
         (
             (
                 hex(item.start),
-                hex(item.start + item.size - 1),
+                hex(item.end - 1),
                 human_size(item.size),
                 hex(item.start_page),
                 hex(item.page_count),
@@ -57,12 +49,7 @@ def _show_memory(state: SavedState, as_json: bool) -> None:
 
 def _show_partition_state(state: SavedState, as_json: bool) -> None:
     if as_json:
-        chunks = [
-            {"offset": hex(item.offset), "id": hex(item.id), "name": item.name, "vp": item.vp, "vtl": item.vtl,
-             "size": len(item.data)}
-            for item in state.chunks
-        ]  # fmt: skip
-        show_json("partition-state", {"chunks": chunks})
+        show_json("partition-state", {"chunks": [item.to_dict() for item in state.chunks]})
         return
     show_table(
         "Chunks of the partition state",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from ..export import Conversion, RegisterChange, write_vmrs
+from ..sizes import human_size
 from .app import DONE, INPUT_AT_FAULT
 from .arguments import BYTE, Evidence, opened, state_arguments
-from .output import human_size, progress_bar
+from .output import progress_bar
 
 
 @click.command()

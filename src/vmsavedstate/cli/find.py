@@ -1,4 +1,4 @@
-"""``vmrs find``: where text, bytes or a regular expression stand in memory."""
+"""``vmrs find``: finds text, bytes or a regular expression in memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from ..errors import InvalidArgumentError
-from ..memory import GuestPhysicalMemory, MemoryGap, Pattern, merged_gaps
+from ..memory import GuestPhysicalMemory, Memory, MemoryGap, Pattern, merged_gaps
 from ..paging import AddressSpace
+from ..sizes import human_size
 from ..state import SavedState
 from .app import DONE, INPUT_AT_FAULT
 from .arguments import (
@@ -23,7 +24,7 @@ from .arguments import (
     space_arguments,
     state_arguments,
 )
-from .output import gaps_json, hex_lines, human_size, progress_bar, stream_json
+from .output import hex_lines, progress_bar, stream_json
 
 SHOWN_BYTES = 16
 SHOWN_PATTERN = 60
@@ -55,10 +56,10 @@ def command(
     limit: int | None,
     as_json: bool,
 ) -> int:
-    """Where text, bytes or a regular expression stand in memory, across the borders of pages and blocks.
+    """Find text, bytes or a regular expression in memory, across the borders of pages and blocks.
 
-    In a regular expression `.` stands for any byte, `(?i)` ignores case, and `\\x00` is a byte in hex. A PATTERN that begins
-    with a dash stands behind `--`. Exit code 1 if there is memory that could not be searched.
+    In a regular expression `.` stands for any byte, `(?i)` ignores case, and `\\x00` is a byte in hex. Put `--` before a
+    PATTERN that begins with a dash. Exit code 1 if there is memory that could not be searched.
     """
     kinds = [
         name for name, given in (("text", is_text), ("utf16", is_utf16), ("hex", is_hex), ("regex", is_regex)) if given
@@ -69,7 +70,7 @@ def command(
     wanted = _pattern(pattern, kinds[0] if kinds else "text")
     unread: list[MemoryGap] = []
     with opened(evidence) as state:
-        place: GuestPhysicalMemory | AddressSpace = choice.space(state) if virtual else state.memory
+        place: Memory = choice.space(state) if virtual else state.memory
         with progress_bar("searched", lambda: _total(state, place, start, end)) as bar:
             found = islice(place.find(wanted, start, end, progress=bar, unread=unread.append), limit)
             if as_json:
@@ -97,7 +98,7 @@ def _report_unread(unread: list[MemoryGap]) -> int:
 
 def _last_json(virtual: bool, unread: list[MemoryGap]) -> dict[str, Any]:
     gaps = merged_gaps(iter(sorted(unread)))
-    return {"memory": "virtual" if virtual else "physical", "unread": gaps_json(gaps)}
+    return {"memory": "virtual" if virtual else "physical", "unread": [gap.to_dict() for gap in gaps]}
 
 
 def _pattern(text: str, kind: str) -> Pattern:
@@ -116,16 +117,17 @@ def _pattern(text: str, kind: str) -> Pattern:
     return text.encode("utf-16-le", "surrogatepass") if kind == "utf16" else raw
 
 
-def _total(state: SavedState, place: GuestPhysicalMemory | AddressSpace, start: int, end: int) -> int:
+def _total(state: SavedState, place: Memory, start: int, end: int) -> int:
     """Bytes to search, for the bar."""
     if isinstance(place, GuestPhysicalMemory):
         ranges = iter([(start, max(0, end - start))])
     else:
+        assert isinstance(place, AddressSpace)
         ranges = ((run.gpa, run.size) for run in place.mappings(start, end, lost=lambda table: None))
     return sum(run.size for gpa, size in ranges for run in state.memory.runs(gpa, size) if run.position is not None)
 
 
-def _preview(place: GuestPhysicalMemory | AddressSpace, at: int) -> bytes:
+def _preview(place: Memory, at: int) -> bytes:
     """The first bytes of a match, and what follows as far as it can be read."""
     size = min(SHOWN_BYTES, ADDRESS_LIMIT - at)
     size = next((gap.start - at for gap in place.gaps(at, size)), size)

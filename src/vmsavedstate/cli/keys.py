@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import click
 
-from ..containers.keytree import KeyEntry, KeyTree
+from ..containers.keytree import PREVIEW, KeyEntry, KeyTree
 from ..errors import CorruptFileError, InvalidArgumentError, KeyNotFoundError
 from ..state import open_store
 from .arguments import FILE, file_argument, json_option, strict_option
 from .output import hex_lines, output_file, printable, refuse_terminal, report_findings, show_json, show_table
 
-PREVIEW = 16  # bytes of an array shown in the list
 PIECE = 1 << 20
 
 
@@ -47,7 +44,7 @@ def command(file: str, path: str | None, raw: bool, out: str | None, force: bool
         else:
             entries = [item for entry in chosen for item in _below(entry)] if chosen else list(store.walk())
             if as_json:
-                show_json("keys", {"keys": [_as_json(store, item, whole=item is single) for item in entries]})
+                show_json("keys", {"keys": [store.to_dict(item, whole=item is single) for item in entries]})
             else:
                 _show_list(entries, store)
 
@@ -126,23 +123,3 @@ def _copy_value(store: KeyTree, entry: KeyEntry | None, chosen: list[KeyEntry], 
     with output_file(out, evidence=[source.path for source in store.sources], force=force) as stream:
         for piece in pieces:
             stream.write(piece)
-
-
-def _as_json(store: KeyTree, entry: KeyEntry, *, whole: bool) -> dict[str, Any]:
-    """``value`` is null for nodes, and hex text for arrays: of a list the first bytes, of one key all of them."""
-    content: dict[str, Any] = {
-        "path": entry.path,
-        "unique_path": store.unique_path(entry),
-        "type": entry.type,
-        "size": entry.size,
-        "value": None,
-    }
-    try:
-        if entry.type == "array":
-            content["value"] = entry.read(0, entry.size if whole else min(PREVIEW, entry.size)).hex()
-        else:
-            value = entry.value
-            content["value"] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
-    except CorruptFileError as error:
-        content["error"] = error.message
-    return content

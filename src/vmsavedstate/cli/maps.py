@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from ..paging import LostTable, MappedRun
+from ..sizes import human_size
+from ..vocabulary import Reason
 from .app import DONE, INPUT_AT_FAULT
 from .arguments import Evidence, SpaceChoice, json_option, opened, range_arguments, space_arguments, state_arguments
-from .output import human_size, stream_json
+from .output import stream_json
 
 SHOWN_LOST = 20
 _HEADER = f"{'Virtual':37}  {'Size':>10}  KRN USR"
@@ -44,15 +46,15 @@ def command(
             stream_json(
                 "maps",
                 "runs",
-                (_as_json(run, merge) for run in runs),
-                lambda: {"lost": [_lost_json(item) for item in lost]},
+                (_row(run, merge) for run in runs),
+                lambda: {"lost": [item.to_dict() for item in lost]},
             )
         else:
             click.secho(_HEADER.rstrip() if merge else f"{_HEADER}  {'Physical':>14}", bold=True)
             for run in runs:
                 click.echo(_line(run, merge))
             _report_lost(lost)
-    return INPUT_AT_FAULT if any(item.reason != "hole" for item in lost) else DONE
+    return INPUT_AT_FAULT if any(item.reason != Reason.HOLE for item in lost) else DONE
 
 
 def _merged(runs: Iterator[MappedRun]) -> Iterator[MappedRun]:
@@ -76,7 +78,7 @@ def _line(run: MappedRun, merge: bool) -> str:
 
 def _report_lost(lost: list[LostTable]) -> None:
     for item in lost[:SHOWN_LOST]:
-        why = "is outside of the saved memory" if item.reason == "hole" else f"cannot be read ({item.reason})"
+        why = "is outside of the saved memory" if item.reason == Reason.HOLE else f"cannot be read ({item.reason})"
         click.echo(
             f"vmrs: the page table at {item.table:#x} {why}: what it maps from {item.gva:#x} on is not shown", err=True
         )
@@ -84,10 +86,9 @@ def _report_lost(lost: list[LostTable]) -> None:
         click.echo(f"vmrs: and {len(lost) - SHOWN_LOST} more page tables", err=True)
 
 
-def _as_json(run: MappedRun, merge: bool) -> dict[str, Any]:
-    place = {} if merge else {"gpa": hex(run.gpa)}
-    return {"gva": hex(run.gva), **place, "size": run.size, "kernel": run.access.kernel, "user": run.access.user}
-
-
-def _lost_json(item: LostTable) -> dict[str, Any]:
-    return {"gva": hex(item.gva), "size": item.size, "table": hex(item.table), "reason": item.reason}
+def _row(run: MappedRun, merge: bool) -> dict[str, Any]:
+    """A run as JSON has it; of merged ones the physical address means nothing."""
+    row = run.to_dict()
+    if merge:
+        del row["gpa"]
+    return row

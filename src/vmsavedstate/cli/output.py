@@ -15,7 +15,6 @@ import click
 from ..errors import ERROR_WRITE_FAULT, FormatError, InvalidArgumentError, SourceError, VmSavedStateError
 from ..files.new_file import NewFile
 from ..findings import Finding, Severity
-from ..memory import MemoryGap
 from ..state import is_core_dump, open_store
 
 if TYPE_CHECKING:
@@ -30,39 +29,9 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def human_size(size: int) -> str:
-    """``size`` bytes in the largest unit that divides it well: ``252 MiB``, ``3.5 GiB``."""
-    value, unit = float(size), "bytes"
-    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
-        if value < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{value:.4g} {unit}"
-
-
 def show_json(kind: str, content: dict[str, Any]) -> None:
     """One JSON object; ``schema`` names its shape and version."""
     click.echo(json.dumps({"schema": f"vmrs/{kind}/1", **content}, indent=2))
-
-
-def findings_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    """Findings as every command's JSON has them."""
-    return [
-        {
-            "severity": item.severity.value,
-            "file": item.file,
-            "offset": hex(item.offset) if item.offset is not None else None,
-            "message": item.message,
-            "found": item.found,
-            "expected": item.expected,
-        }
-        for item in findings
-    ]
-
-
-def gaps_json(gaps: Iterable[MemoryGap]) -> list[dict[str, Any]]:
-    """Memory that cannot be read as every command's JSON has it; ``size`` in bytes."""
-    return [{"start": hex(gap.start), "size": gap.end - gap.start, "reason": gap.reason} for gap in gaps]
 
 
 def stream_json(kind: str, name: str, rows: Iterable[dict[str, Any]], last: Callable[[], dict[str, Any]]) -> None:
@@ -104,8 +73,11 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(label: str, total: Callable[[], int]) -> Iterator[Bar]:
-    """A bar on stderr where that is a terminal, else one that shows nothing and does not ask for ``total``, in bytes."""
+def progress_bar(label: str, total: Callable[[], int] | None) -> Iterator[Bar]:
+    """A bar on stderr where that is a terminal, else one that shows nothing and does not ask for ``total``, in bytes.
+
+    Without ``total`` the bar only moves: how much there is to do is not known when it begins.
+    """
     if not sys.stderr.isatty():
         yield Bar()
         return
@@ -115,7 +87,7 @@ def progress_bar(label: str, total: Callable[[], int]) -> Iterator[Bar]:
     columns = (TextColumn(label), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as progress:
-        yield Bar(progress, progress.add_task(label, total=total()))
+        yield Bar(progress, progress.add_task(label, total=None if total is None else total()))
 
 
 def show_fields(title: str, fields: Iterable[tuple[str, object]]) -> None:

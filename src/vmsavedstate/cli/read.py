@@ -9,11 +9,12 @@ from contextlib import contextmanager
 import click
 
 from ..errors import GuestMemoryError, PageNotMapped
-from ..memory import GuestPhysicalMemory, MemoryGap
-from ..paging import AddressSpace
+from ..memory import Memory, MemoryGap
+from ..sizes import human_size
+from ..vocabulary import Reason
 from .app import DONE, INPUT_AT_FAULT
 from .arguments import ADDRESS, BYTE, SIZE, Evidence, SpaceChoice, opened, space_arguments, state_arguments
-from .output import hex_lines, human_size, output_file, refuse_terminal
+from .output import hex_lines, output_file, refuse_terminal
 
 PIECE = 1 << 20
 SHOWN_GAPS = 20
@@ -42,7 +43,7 @@ def command(
 ) -> int:
     """Bytes of guest memory: a hex dump on a terminal, the bytes themselves in a pipe.
 
-    Memory that the state does not hold, or that is not mapped, is an error, unless --fill names a byte to stand for it;
+    Memory that the state does not hold, or that is not mapped, is an error, unless --fill gives a byte to put there;
     then stderr lists the ranges that were filled, and the exit code is 1 if any of them is damage.
     """
     if (gpa is None) == (gva is None):
@@ -51,7 +52,7 @@ def command(
     if as_hex and out is not None:
         raise click.UsageError("--hex and --out exclude each other")
     with opened(evidence) as state, _explaining(evidence.file, fill):
-        place: GuestPhysicalMemory | AddressSpace = state.memory if gva is None else choice.space(state)
+        place: Memory = state.memory if gva is None else choice.space(state)
         start = gva if gva is not None else gpa or 0
         gaps = list(place.gaps(start, size)) if fill is not None else []
         if fill is None:
@@ -93,7 +94,7 @@ def _report_gaps(gaps: Sequence[MemoryGap]) -> int:
     if len(gaps) > SHOWN_GAPS:
         total = sum(gap.end - gap.start for gap in gaps)
         click.echo(f"vmrs: and {len(gaps) - SHOWN_GAPS} more ranges, {human_size(total)} in all", err=True)
-    return INPUT_AT_FAULT if any(gap.reason not in ("hole", "unmapped") for gap in gaps) else DONE
+    return INPUT_AT_FAULT if any(gap.reason not in (Reason.HOLE, Reason.UNMAPPED) for gap in gaps) else DONE
 
 
 @contextmanager
@@ -108,16 +109,16 @@ def _explaining(file: str, fill: int | None) -> Iterator[None]:
     except GuestMemoryError as error:
         error.file = error.file or file
         shown = (
-            "`vmrs chunks` shows what is saved" if error.reason == "hole" else "`vmrs verify` lists what cannot be read"
+            "`vmrs chunks` shows what is saved"
+            if error.reason == Reason.HOLE
+            else "`vmrs verify` lists what cannot be read"
         )
         further = "--fill 0 puts a byte of your choice there instead" if fill is None else "--strict fills holes alone"
         error.remedy = f"{shown}; {further}"
         raise
 
 
-def _pieces(
-    place: GuestPhysicalMemory | AddressSpace, start: int, size: int, fill: int | None
-) -> Iterator[tuple[int, bytes]]:
+def _pieces(place: Memory, start: int, size: int, fill: int | None) -> Iterator[tuple[int, bytes]]:
     """(address, bytes) of the range, about 1 MiB at a time: cut where blocks begin, but not inside a line of a dump."""
     end = start + size
     while start < end:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import click
 
 from ..processor import VirtualProcessor
-from ..registers.values import FpuState, RegisterValue, SegmentRegister, TableRegister
-from .arguments import VP_ID, VTL, Evidence, chosen_processor, json_option, opened, state_arguments
+from ..registers.values import FpuState, SegmentRegister, TableRegister
+from .arguments import VP_ID, VTL, Evidence, chosen_processor, json_option, opened, require_processors, state_arguments
 from .output import show_json
 
 COLUMNS = 4
@@ -25,10 +24,11 @@ COLUMNS = 4
 def command(evidence: Evidence, vp_id: int | None, vtl: int | None, as_json: bool) -> None:
     """Registers of the virtual processors, as the state holds them."""
     with opened(evidence) as state:
+        require_processors(state)
         chosen = range(len(state.processors)) if vp_id is None else (vp_id,)
         views = [chosen_processor(state, number, vtl) for number in chosen]
         if as_json:
-            show_json("regs", {"processors": [_as_json(vp) for vp in views]})
+            show_json("regs", {"processors": [vp.to_dict() for vp in views]})
             return
         for number, vp in enumerate(views):
             if number:
@@ -82,23 +82,3 @@ def _show_words(words: Sequence[tuple[str, int]], digits: int) -> None:
             f"{_name(f'{name:{width}}')} {value:0{digits}x}" for name, value in words[at : at + across]
         )
         click.echo("  " + "  ".join(cells))
-
-
-def _as_json(vp: VirtualProcessor) -> dict[str, Any]:
-    return {
-        "id": vp.id,
-        "index": vp.index,
-        "vtl": vp.viewed_vtl,
-        "registers": {name: _value_json(value) for name, value in vp.registers.items()},
-        "unconfirmed": {name: hex(value) for name, value in vp.unconfirmed.items()},
-    }
-
-
-def _value_json(value: RegisterValue) -> Any:
-    """Integers as hex text: JSON numbers lose bits above 2**53."""
-    if isinstance(value, int):
-        return hex(value)
-    parts = value._asdict()
-    return {
-        name: [hex(item) for item in part] if isinstance(part, tuple) else hex(part) for name, part in parts.items()
-    }

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
 from ..errors import GuestMemoryError
 from ..paging import Access, AddressSpace, Walk, WalkStep
+from ..sizes import human_size
 from ..state import SavedState
 from .app import DONE, INPUT_AT_FAULT
 from .arguments import ADDRESS, Evidence, SpaceChoice, json_option, opened, space_arguments, state_arguments
-from .output import human_size, show_json, show_table
+from .output import show_json, show_table
 
 
 @click.command()
@@ -36,7 +36,9 @@ def command(
         space = choice.space(state)
         walks = [_walk(space, address) for address in addresses]
         if as_json:
-            show_json("translate", {"translations": [_as_json(walk, state) for walk in walks]})
+            show_json(
+                "translate", {"translations": [{**walk.to_dict(), "saved": _is_saved(walk, state)} for walk in walks]}
+            )
         elif with_steps:
             for number, walk in enumerate(walks):
                 if number:
@@ -104,33 +106,3 @@ def _show_steps(walk: Walk, state: SavedState) -> None:
 
 def _shown(step: WalkStep) -> str:
     return "-" if step.entry is None else f"{step.entry:#x}"
-
-
-def _as_json(walk: Walk, state: SavedState) -> dict[str, Any]:
-    return {
-        "gva": hex(walk.gva),
-        "gpa": None if walk.gpa is None else hex(walk.gpa),
-        "saved": _is_saved(walk, state),
-        "size": walk.size,
-        "kernel": walk.access.kernel,
-        "user": walk.access.user,
-        "reason": walk.reason,
-        "steps": [_step_json(step) for step in walk.steps],
-    }
-
-
-def _step_json(step: WalkStep) -> dict[str, Any]:
-    return {
-        "level": step.level,
-        "table": hex(step.table),
-        "number": step.number,
-        "entry_address": hex(step.entry_address),
-        "entry": None if step.entry is None else hex(step.entry),
-        "kind": step.kind,
-        "target": None if step.target is None else hex(step.target),
-        "span": step.span,
-        "kernel": step.access.kernel,
-        "user": step.access.user,
-        "reserved": hex(step.reserved),
-        "flags": list(step.flags),
-    }

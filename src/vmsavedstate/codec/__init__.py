@@ -12,6 +12,7 @@ import os
 from typing import Protocol
 
 from ..errors import CodecError, InvalidArgumentError, VmSavedStateError
+from ..integers import as_int_in
 from . import tokens, xpress
 from .tokens import BAD, BLOCK, END, MORE, PAGE, SEGMENT, ScanAnswer
 
@@ -133,8 +134,7 @@ def active() -> Codec:
 
 def xpress_decode(data: bytes, size: int) -> bytes:
     """``size`` bytes of output of plain LZ77 (XPRESS, MS-XCA); raises CodecError, InvalidArgumentError above 64 MiB."""
-    if not 0 <= size <= MAX_OUTPUT:
-        raise InvalidArgumentError(f"{size:#x} bytes of output are not between 0 and {MAX_OUTPUT:#x}")
+    size = as_int_in(size, "the size of the output", 0, MAX_OUTPUT)
     return active().xpress_decode(data, size)
 
 

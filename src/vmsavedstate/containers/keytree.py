@@ -6,17 +6,22 @@ asked for, never before.
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 from ..errors import CorruptFileError, InvalidArgumentError, KeyNotFoundError
 from ..files.source import Source
 from ..findings import Finding, FindingLog
+from ..integers import as_int
+from ..remedies import LIST_KEYS
 
 KeyValue = int | float | str | bytes | bool | None
 
+PREVIEW = 16  # bytes of an array that a list shows
 _NUMBERED = re.compile(r"(.+)\[(\d{1,9})\]", re.DOTALL)
 _FIXED = {name: struct.Struct(code) for name, code in (("int", "<q"), ("uint", "<Q"), ("double", "<d"), ("bool", "<I"))}
 
@@ -115,7 +120,9 @@ class KeyEntry:
         if self.type != "bool":
             return number
         if number not in (0, 1):
-            self.log.note(self.source.path, self.value_offset, f"{self.path} is a bool", found=number, expected="0, 1")
+            self.log.note(
+                "key.bool", self.source.path, self.value_offset, f"{self.path} is a bool", found=number, expected="0, 1"
+            )
         return bool(number)
 
     def read(self, start: int = 0, size: int | None = None) -> bytes:
@@ -123,8 +130,8 @@ class KeyEntry:
 
         Raises CorruptFileError where the extent lies outside of the file.
         """
-        if size is None:
-            size = max(0, self.size - start)
+        start = as_int(start, "start")
+        size = max(0, self.size - start) if size is None else as_int(size, "a size")
         if start < 0 or size < 0 or start + size > self.size:
             raise InvalidArgumentError(f"{self.path} has {self.size:#x} bytes, not {start:#x} to {start + size:#x}")
         self.check_extent()
@@ -145,7 +152,13 @@ class KeyEntry:
 def _decode_string(entry: KeyEntry, raw: bytes) -> str:
     """UTF-16LE without its one trailing NUL, if it has one (format specification, 2.8)."""
     if len(raw) % 2:
-        entry.log.damage(entry.source.path, entry.value_offset, f"{entry.path} is a string of odd size", found=len(raw))
+        entry.log.damage(
+            "key.string-size",
+            entry.source.path,
+            entry.value_offset,
+            f"{entry.path} is a string of odd size",
+            found=len(raw),
+        )
         raw = raw[:-1]
     if raw[-2:] == b"\0\0":
         raw = raw[:-2]
@@ -197,7 +210,7 @@ class KeyTree:
         """
         entry = self.find(path)
         if entry is None:
-            raise KeyNotFoundError(f"there is no key {path!r}", remedy="`vmrs keys FILE` lists all keys")
+            raise KeyNotFoundError(f"there is no key {path!r}", remedy=LIST_KEYS)
         return entry
 
     def __contains__(self, path: object) -> bool:
@@ -212,7 +225,12 @@ class KeyTree:
             found = self._descend(parts, fold=True)
             if found is not None:
                 self.log.note(
-                    found.source.path, found.offset, "key found by ignoring case", found=found.path, expected=path
+                    "key.case",
+                    found.source.path,
+                    found.offset,
+                    "key found by ignoring case",
+                    found=found.path,
+                    expected=path,
                 )
         return found
 
@@ -243,6 +261,25 @@ class KeyTree:
             parts.append(at.name if number is None else f"{at.name}[{number}]")
             at = at.parent
         return "/" + "/".join(reversed(parts))
+
+    def to_dict(self, entry: KeyEntry, *, whole: bool = False) -> dict[str, Any]:
+        """A key as JSON has it: ``value`` is null for nodes, hex text for arrays (the first bytes; with ``whole`` all)."""
+        content: dict[str, Any] = {
+            "path": entry.path,
+            "unique_path": self.unique_path(entry),
+            "type": entry.type,
+            "size": entry.size,
+            "value": None,
+        }
+        try:
+            if entry.type == "array":
+                content["value"] = entry.read(0, entry.size if whole else min(PREVIEW, entry.size)).hex()
+            else:
+                value = entry.value
+                content["value"] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        except CorruptFileError as error:
+            content["error"] = error.message
+        return content
 
     def _places_below(self, entry: KeyEntry | None) -> dict[int, int]:
         """Number among its same-named siblings of every child that has such, by identity."""

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from typing import NamedTuple
 
 from ..datatypes import PagingMode, VirtualProcessorVendor
-from ..errors import GuestMemoryError, PageTablesError, RegisterNotAvailableError
-from ..memory import GuestPhysicalMemory
+from ..errors import GuestMemoryError, NoVirtualProcessorError, PageTablesError, RegisterNotAvailableError
+from ..integers import as_int_in
+from ..memory import GuestPhysicalMemory, MemoryBlock
 from ..paging import Access
 from ..processor import VirtualProcessor
 from ..registers.values import RegisterValue
+from ..remedies import FILL_OR_INTACT
+from ..snapshot import MemoryRange
 from ..state import SavedState
 from ..state import open as open_state
+from ..vocabulary import Family
 from .vmrs import SavedStateWriter
 
 EFER_LONG, EFER_NXE = 0x500, 0x800  # LME and LMA; NXE
@@ -80,9 +83,13 @@ def write_vmrs(
 
     Raises GuestMemoryError, SourceError; an unfinished file is removed.
     """
-    arm = state.processors[0].family == "arm64"
+    if not state.processors:
+        raise NoVirtualProcessorError(
+            f"a saved state needs a processor, and there is none: {state.no_processors}", file=state.files[0]
+        )
+    arm = state.processors[0].family == Family.ARM64
     version = state.vm_version or 0
-    memory = _Memory(state.memory, fill, progress)
+    taken = _Taken(fill, progress)
     with SavedStateWriter(
         path,
         architecture="arm64" if arm else "x64",
@@ -97,43 +104,70 @@ def write_vmrs(
             views = {vtl: _registers(vp.vtl(vtl), writer.register_names) for vtl in vp.enabled_vtls}
             writer.add_processor(vp.index, vtls=views, active_vtl=vp.active_vtl)
         for item in state.memory.ranges:
-            start = item.start_page * state.memory.page_size
-            writer.add_memory(
-                start, item.page_count * state.memory.page_size, partial(memory.read, start), node=item.node
-            )
+            writer.add_memory(item.start, item.size, _Range(state.memory, item, taken).read, node=item.node)
         screen = state.screen
         if screen is not None:
             writer.set_screen(screen)
     with open_state(path) as written:
         assumed = state.processor_vendor not in _VENDORS
         changes, left = tuple(_changes(state, written)), _left_behind(state, written)
-        return Conversion(written.files[0], changes, memory.filled, assumed, left)
+        return Conversion(written.files[0], changes, taken.filled, assumed, left)
 
 
-class _Memory:
-    """The source's memory as the writer asks for it."""
+class _Range:
+    """One range of the source's memory as the writer asks for it: in order, a piece at a time, out of the block stream."""
 
-    def __init__(self, memory: GuestPhysicalMemory, fill: int | None, progress: Callable[[int], object] | None) -> None:
+    def __init__(self, memory: GuestPhysicalMemory, item: MemoryRange, taken: _Taken) -> None:
         self._memory = memory
-        self._fill = fill
+        self._start = item.start
+        self._blocks = memory.blocks(item.start, item.end)
+        self._block = MemoryBlock(item.start, b"")
+        self._taken = taken
+
+    def read(self, offset: int, size: int) -> bytes:
+        """``size`` bytes at ``offset``, which is where the last call ended."""
+        at, end = self._start + offset, self._start + offset + size
+        parts: list[bytes] = []
+        while at < end:
+            if at >= self._block.end:
+                self._block = next(self._blocks)
+                continue
+            stop = min(end, self._block.end)
+            parts.append(self._piece(at, stop))
+            at = stop
+        self._taken.add(size)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _piece(self, start: int, end: int) -> bytes:
+        block = self._block
+        if not block.gaps:
+            whole = (start, end) == (block.start, block.end)
+            return block.data if whole else block.data[start - block.start : end - block.start]
+        fill = self._taken.fill
+        if fill is None or self._memory.strict:
+            try:
+                self._memory.refuse_gap(block.gaps[0])
+            except GuestMemoryError as error:
+                error.remedy = FILL_OR_INTACT
+                raise
+        self._taken.filled += end - start
+        return bytes((fill or 0,)) * (end - start)
+
+
+class _Taken:
+    """What was taken over so far: the fill byte, the bytes that it stands for, and the bytes in all."""
+
+    def __init__(self, fill: int | None, progress: Callable[[int], object] | None) -> None:
+        self.fill = None if fill is None else as_int_in(fill, "the fill byte", 0, 255)
+        self.filled = 0
         self._progress = progress
         self._done = 0
-        self.filled = 0
 
-    def read(self, start: int, offset: int, size: int) -> bytes:
-        """``size`` bytes at ``offset`` of the range that begins at ``start``."""
-        try:
-            data = self._memory.read(start + offset, size)
-        except GuestMemoryError as error:
-            if self._fill is None:
-                error.remedy = "choose a byte to stand for what cannot be read (--fill), or use an intact file"
-                raise
-            self.filled += sum(gap.end - gap.start for gap in self._memory.gaps(start + offset, size))
-            data = self._memory.read(start + offset, size, fill=self._fill)
+    def add(self, size: int) -> None:
+        """So many bytes more."""
         self._done += size
         if self._progress is not None:
             self._progress(self._done)
-        return data
 
 
 def _guest_os_ids(state: SavedState) -> dict[int, int]:

@@ -10,6 +10,7 @@ from ..errors import InvalidArgumentError
 from ..formats.hyperv.layout import partition_state as layout
 from ..formats.hyperv.layout import registers as tables
 from ..formats.hyperv.layout.partition_state import ChunkId
+from ..integers import as_int
 from ..registers.values import FpuState, RegisterValue, SegmentRegister, TableRegister
 from ..snapshot import CpuidLeaf
 
@@ -131,9 +132,9 @@ def _put(data: bytearray, offset: int, kind: str, value: RegisterValue, name: st
             tables.SEGMENT.pack_into(data, offset, value.base, value.limit, value.selector, value.attributes)
         elif kind == "table" and isinstance(value, TableRegister):
             tables.TABLE.pack_into(data, offset, value.limit, value.base)
-        elif kind in _WIDTHS and isinstance(value, int):
+        elif kind in _WIDTHS and not isinstance(value, (SegmentRegister, TableRegister, FpuState)):
             width = _WIDTHS[kind]
-            data[offset : offset + width] = value.to_bytes(width, "little")
+            data[offset : offset + width] = as_int(value, f"register {name!r}").to_bytes(width, "little")
         else:
             raise InvalidArgumentError(f"register {name!r} is a {kind}, not {type(value).__name__}")
     except (OverflowError, struct.error) as error:
@@ -147,7 +148,9 @@ def _put_fpu(data: bytearray, fpu: FpuState) -> None:
         )
         tables.XMM_CONTROL_STATUS.pack_into(data, tables.XMM_STATUS_AT, fpu.dp, fpu.mxcsr, fpu.mxcsr_mask)
         for index, value in enumerate(fpu.st):
-            data[tables.ST_AT + 16 * index : tables.ST_AT + 16 * index + 16] = value.to_bytes(16, "little")
+            data[tables.ST_AT + 16 * index : tables.ST_AT + 16 * index + 16] = as_int(value, "st").to_bytes(
+                16, "little"
+            )
     except (OverflowError, struct.error) as error:
         raise InvalidArgumentError(f"the FPU state does not fit: {fpu!r}") from error
 
@@ -155,7 +158,7 @@ def _put_fpu(data: bytearray, fpu: FpuState) -> None:
 def _cpl(registers: Mapping[str, RegisterValue]) -> int:
     """The privilege level: as given, else the DPL of SS, where the processor keeps it."""
     level = registers.get("cpl")
-    if isinstance(level, int):
-        return level & 3
+    if level is not None:
+        return as_int(level, "the privilege level") & 3
     ss = registers.get("ss")
     return ss.attributes >> 5 & 3 if isinstance(ss, SegmentRegister) else 0

@@ -15,6 +15,7 @@ from ..formats.hyperv.layout.keys import CONFIGURED_VERSION, MODERN, SAVED_STATE
 from ..formats.hyperv.layout.keys import VM_VERSION as VM_VERSION_KEY
 from ..formats.hyperv.layout.partition_state import CPUID_CHUNK_SIZE, CPUID_HEADER, CPUID_LEAF, VENDOR_ARM, VENDORS
 from ..formats.hyperv.layout.screen import STATE as SCREEN_STATE
+from ..integers import as_int
 from ..registers.values import RegisterValue
 from ..screen import Screen
 from ..snapshot import CpuidLeaf
@@ -60,13 +61,16 @@ class SavedStateWriter(CompletesOnExit):
         if architecture not in _FAMILIES:
             raise InvalidArgumentError(f"architecture {architecture!r} is neither 'x64' nor 'arm64'")
         self._family = _FAMILIES[architecture]
-        self._vendor = _VENDORS[architecture] if vendor is None else vendor
+        vm_version = as_int(vm_version, "a VM version")
+        self._vendor = _VENDORS[architecture] if vendor is None else as_int(vendor, "a vendor")
         if self._vendor not in VENDORS or (self._vendor == VENDOR_ARM) != (architecture == "arm64"):
             raise InvalidArgumentError(f"vendor {self._vendor:#x} does not make {architecture} processors")
         if not 0x0100 < vm_version <= 0xFFFF:
             raise InvalidArgumentError(f"{vm_version:#x} is not a VM version that can be read again")
-        self._os_ids = dict(guest_os_ids or {})
-        self._cpuid = tuple(cpuid)
+        self._os_ids = {
+            as_int(vtl, "a VTL"): as_int(number, "a guest OS id") for vtl, number in (guest_os_ids or {}).items()
+        }
+        self._cpuid = tuple(CpuidLeaf(*(as_int(number, "a CPUID value") for number in leaf)) for leaf in cpuid)
         _check_inputs(self._os_ids, self._cpuid)
         self._compress = compress
         self._processors: dict[int, ProcessorInput] = {}
@@ -101,8 +105,9 @@ class SavedStateWriter(CompletesOnExit):
         values are those of :class:`vmsavedstate.processor.Registers`, and ``cpl``. A chunk is written when one of its
         registers is given; the others in it are then zero.
         """
-        by_vtl = {0: registers or {}} if vtls is None else dict(vtls)
-        active = min(by_vtl, default=0) if active_vtl is None else active_vtl
+        index = as_int(index, "the index of a processor")
+        by_vtl = {0: registers or {}} if vtls is None else {as_int(vtl, "a VTL"): item for vtl, item in vtls.items()}
+        active = min(by_vtl, default=0) if active_vtl is None else as_int(active_vtl, "a VTL")
         if not by_vtl or active not in by_vtl or not all(0 <= vtl < 16 for vtl in by_vtl):
             raise InvalidArgumentError(f"VP {index}: VTLs are 0 to 15, and the active one must be among those given")
         if not 0 <= index < 4096 or index in self._processors:
@@ -118,6 +123,8 @@ class SavedStateWriter(CompletesOnExit):
         and in ascending order. ``zero_runs`` lists (offset, size) runs in ascending order that are zero: they are not
         read, and in plain blocks become holes of the file. Every range begins on a new block.
         """
+        start, size, node = as_int(start, "an address"), as_int(size, "a size"), as_int(node, "a NUMA node")
+        zero_runs = [(as_int(at, "an offset"), as_int(length, "a size")) for at, length in zero_runs]
         page = layout.PAGE
         if start % page or size % page or size <= 0 or start < 0 or (start + size) // page > layout.MAX_PAGE:
             raise InvalidArgumentError(f"memory of {size:#x} bytes at {start:#x} is not a range of whole pages")

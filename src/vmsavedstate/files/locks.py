@@ -40,6 +40,7 @@ def take_lock(fd: int, shown: str, *, exclusive: bool) -> None:
     except BlockingIOError as error:
         raise SourceError(
             "the file is in use",
+            number=error.errno,
             file=shown,
             remedy="close what has it open: another program, or a handle that is not released",
             hresult=ERROR_SHARING_VIOLATION,
@@ -47,7 +48,7 @@ def take_lock(fd: int, shown: str, *, exclusive: bool) -> None:
     except OSError as error:
         if exclusive:
             raise SourceError(
-                f"cannot be locked: {error.strerror}", file=shown, remedy="copy it to a local disk",
+                f"cannot be locked: {error.strerror}", number=error.errno, file=shown, remedy="copy it to a local disk",
                 hresult=ERROR_WRITE_FAULT,
             ) from error  # fmt: skip
         return  # no locks on this file system: reading must work all the same (API specification, section 8)

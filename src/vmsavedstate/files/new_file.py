@@ -5,6 +5,7 @@ Evidence is opened in :mod:`.opening` alone; nothing here opens a file that exis
 
 from __future__ import annotations
 
+import errno
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import BinaryIO, TypeVar
 
 from ..errors import ERROR_WRITE_FAULT, SourceError
+from ..remedies import NOT_A_FILE, REPLACE_FILE
 from .opening import PathArgument
 
 Self = TypeVar("Self", bound="CompletesOnExit")
@@ -78,15 +80,17 @@ class NewFile(CompletesOnExit):
         if os.path.exists(target) and not os.path.isfile(target):
             raise SourceError(
                 "this is not a regular file, it is not replaced",
+                number=errno.EISDIR if os.path.isdir(target) else errno.EINVAL,
                 file=self.path,
-                remedy="name a file; without --out the bytes go to the pipe",
+                remedy=NOT_A_FILE,
                 hresult=ERROR_WRITE_FAULT,
             )
         if not overwrite and os.path.lexists(self.path):
             raise SourceError(
                 "the file exists already",
+                number=errno.EEXIST,
                 file=self.path,
-                remedy="choose another name, or ask for it to be replaced",
+                remedy=REPLACE_FILE,
                 hresult=ERROR_WRITE_FAULT,
             )
         with self._as_source_errors():
@@ -131,7 +135,11 @@ class NewFile(CompletesOnExit):
                 f"there is an unfinished {self._temporary}",
                 "remove it unless another process is writing it",
             )
-            raise SourceError(message, file=self.path, remedy=remedy, hresult=ERROR_WRITE_FAULT) from error
+            raise SourceError(
+                message, number=errno.EEXIST, file=self.path, remedy=remedy, hresult=ERROR_WRITE_FAULT
+            ) from error
         except OSError as error:
-            message, remedy = f"cannot write: {error.strerror or error}", "check the path, permissions and free space"
-            raise SourceError(message, file=self.path, remedy=remedy, hresult=ERROR_WRITE_FAULT) from error
+            raise SourceError(
+                f"cannot write: {error.strerror or error}", number=error.errno, file=self.path,
+                remedy="check the path, permissions and free space", hresult=ERROR_WRITE_FAULT,
+            ) from error  # fmt: skip

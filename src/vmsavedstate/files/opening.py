@@ -36,12 +36,17 @@ class Descriptor:
 def open_read_only(path: PathArgument, shown: str) -> int:
     """A descriptor of the file at ``path``, which messages call ``shown``. Raises SourceError."""
     if not shown:
-        raise SourceError("the path is empty", remedy="name a file", hresult=ERROR_FILE_NOT_FOUND)
+        raise SourceError("the path is empty", number=errno.ENOENT, remedy="name a file", hresult=ERROR_FILE_NOT_FOUND)
     try:
         mode = os.stat(path).st_mode  # before opening: opening a FIFO would wait for a writer for ever
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-            kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-            raise SourceError(f"this is {kind}", file=shown, remedy="name the saved state file itself")
+            directory = stat.S_ISDIR(mode)
+            raise SourceError(
+                f"this is {'a directory' if directory else 'not a regular file'}",
+                number=errno.EISDIR if directory else errno.EINVAL,
+                file=shown,
+                remedy="name the saved state file itself",
+            )
         return os.open(path, _FLAGS)
     except SourceError:
         raise
@@ -49,14 +54,19 @@ def open_read_only(path: PathArgument, shown: str) -> int:
         number = error.errno if isinstance(error, OSError) else None
         if number == errno.ENOENT:
             raise SourceError(
-                "there is no such file", file=shown, remedy="check the path", hresult=ERROR_FILE_NOT_FOUND
+                "there is no such file",
+                number=number,
+                file=shown,
+                remedy="check the path",
+                hresult=ERROR_FILE_NOT_FOUND,
             ) from error
         if number in (errno.EACCES, errno.EPERM):
             raise SourceError(
                 "no permission to read this file",
+                number=number,
                 file=shown,
                 remedy="run as a user who may read it, or copy it",
                 hresult=ERROR_ACCESS_DENIED,
             ) from error
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise SourceError(f"cannot open: {reason}", file=shown) from error
+        raise SourceError(f"cannot open: {reason}", number=number, file=shown) from error

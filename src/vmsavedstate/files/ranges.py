@@ -31,6 +31,11 @@ class Coverage:
         self._ends[low:high] = [last]
         return free
 
+    def covers(self, start: int, end: int) -> bool:
+        """Whether all of ``start`` to ``end`` is covered."""
+        at = bisect_right(self._starts, start) - 1
+        return start >= end or (at >= 0 and self._ends[at] >= end)
+
     def spans(self) -> list[tuple[int, int]]:
         """The (start, end) of all that is covered, ascending and disjoint."""
         return list(zip(self._starts, self._ends, strict=True))

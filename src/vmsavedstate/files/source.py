@@ -5,6 +5,7 @@ Files are never mapped: a mapped file that shrinks under the reader kills the pr
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Sequence
@@ -25,17 +26,24 @@ class Source(Descriptor):
         size: bytes; with an overlay, the size the file would have once it is applied.
     """
 
+    from_object = False  # whether a file object stands behind it, see :class:`.objects.ObjectSource`
+
     def __init__(self, path: PathArgument) -> None:
-        self.path = os.fsdecode(path)
-        self._lock = threading.Lock()  # serialises seek+read where the platform has no positioned read
-        self._patches = PatchSet()
+        self._begin(os.fsdecode(path))
         self._direct = _HAS_PREAD
         self._fd = open_read_only(path, self.path)
         self.file_size = self.size = os.lseek(self._fd, 0, os.SEEK_END)
 
+    def _begin(self, shown: str) -> None:
+        """What every source has; ``shown`` is what messages call it."""
+        self.path = shown
+        self._lock = threading.Lock()  # serialises seek+read where the platform has no positioned read
+        self._patches = PatchSet()
+        self._direct = False
+
     @property
-    def identity(self) -> tuple[int, int]:
-        """(device, inode) of the open file, to see whether two paths name one file."""
+    def identity(self) -> tuple[object, ...]:
+        """What tells whether two sources are one file: (device, inode)."""
         info = os.fstat(self._fd)
         return info.st_dev, info.st_ino
 
@@ -45,7 +53,7 @@ class Source(Descriptor):
         A patch may extend the file; a gap between the old end and the patch reads as zeros, as a real write leaves it.
         """
         self._patches = PatchSet(patches)
-        self._direct = _HAS_PREAD and not self._patches
+        self._direct = self._direct and not self._patches
         self.size = max(self.file_size, self._patches.end)
 
     def read(self, offset: int, size: int) -> bytes:
@@ -123,8 +131,13 @@ class Source(Descriptor):
         if self._fd != fd:
             raise self._closed()
 
+    def _is_closed(self) -> bool:
+        return self._fd < 0
+
     def _closed(self) -> SourceError:
-        return SourceError("the file is closed", file=self.path, remedy="read before the saved state is closed")
+        return SourceError(
+            "the file is closed", number=errno.EBADF, file=self.path, remedy="read before the saved state is closed"
+        )
 
     def _read_patched(self, offset: int, buffer: memoryview) -> None:
         end = offset + len(buffer)
@@ -143,8 +156,11 @@ class Source(Descriptor):
             remedy="it was truncated, or changed while it was read; use an intact copy",
         )
 
-    def _unreadable(self, error: OSError | OverflowError, offset: int) -> SourceError:
-        if self._fd < 0:
+    def _unreadable(self, error: Exception, offset: int) -> SourceError:
+        if self._is_closed():
             return self._closed()
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return SourceError(f"cannot read: {reason}", file=self.path, offset=offset, remedy="check the medium")
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+        number = error.errno if isinstance(error, OSError) else None
+        return SourceError(
+            f"cannot read: {reason}", number=number, file=self.path, offset=offset, remedy="check the medium"
+        )

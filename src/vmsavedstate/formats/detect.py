@@ -11,10 +11,12 @@ from ..containers.hvstorage.header import has_signature as is_hvstorage
 from ..containers.keytree import KeyTree
 from ..containers.legacy.signature import has_signature as is_legacy
 from ..errors import FormatError, InvalidArgumentError, SourceError
+from ..files.objects import FileArgument, open_evidence
 from ..files.opening import PathArgument
 from ..files.source import Source
 from ..findings import FindingLog
 from ..registers.values import GivenRegisters
+from ..remedies import DUMP_HAS_NO_KEYS
 from ..snapshot import Snapshot
 
 ELF = b"\x7fELF"
@@ -24,8 +26,8 @@ ET_CORE = b"\4\0"
 class Inputs(NamedTuple):
     """What a caller may give beside the file: the other file of a pair, and registers that a dump lacks."""
 
-    companion: PathArgument | None = None
-    registers: PathArgument | GivenRegisters | None = None
+    companion: FileArgument | None = None
+    registers: FileArgument | GivenRegisters | None = None
 
 
 class Format(NamedTuple):
@@ -75,13 +77,13 @@ _UNWANTED = {
 }
 
 
-def open_snapshot(path: PathArgument, inputs: Inputs, log: FindingLog) -> Snapshot:
-    """Open the saved machine at ``path``.
+def open_snapshot(file: FileArgument, inputs: Inputs, log: FindingLog) -> Snapshot:
+    """Open the saved machine at a path or behind a file object.
 
     Raises SourceError, FormatError, InvalidArgumentError for an input that the format does not take, and what the readers of
     each format raise.
     """
-    source = Source(path)
+    source = open_evidence(file)
     try:
         with paused_collector():
             found = _format_of(source)
@@ -96,19 +98,19 @@ def open_snapshot(path: PathArgument, inputs: Inputs, log: FindingLog) -> Snapsh
         raise
 
 
-def open_tree(path: PathArgument, log: FindingLog) -> KeyTree:
+def open_tree(file: FileArgument, log: FindingLog) -> KeyTree:
     """The keys of one file of either container, whether or not it holds a saved state.
 
     Raises SourceError, FormatError, CorruptFileError.
     """
-    source = Source(path)
+    source = open_evidence(file)
     try:
         with paused_collector():
             found = _format_of(source)
             if found.keys is None:
                 raise FormatError(
                     "this is an ELF file, which has no keys", file=source.path, offset=0,
-                    remedy="of a dump of QEMU `vmrs info` and `vmrs chunks --partition-state` show what it has",
+                    remedy=DUMP_HAS_NO_KEYS,
                 )  # fmt: skip
             return found.keys(source, log)
     except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..cache import ByteCache
+from ..files.ranges import Coverage
 from ..snapshot import PageBacking, Unreadable
 
 BLOCK = 1 << 20  # bytes
@@ -52,9 +53,9 @@ class CachedBacking:
         """See PageBacking."""
         return self._backing.describe()
 
-    def check(self) -> Iterator[int]:
+    def check(self, done: Coverage) -> Iterator[int]:
         """See PageBacking."""
-        return self._backing.check()
+        return self._backing.check(done)
 
     def _block(self, start: int) -> bytes | None:
         """The whole block at a backing position, None where it cannot be read whole."""

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from ..vocabulary import Reason
 
 
 class MemoryGap(NamedTuple):
-    """Memory that cannot be delivered: ``start`` to ``end`` (excluded) in bytes.
-
-    ``reason`` as in GuestMemoryError, for virtual addresses also ``unmapped``.
-    """
+    """Memory that cannot be delivered: ``start`` to ``end`` (excluded) in bytes, and why."""
 
     start: int
     end: int
-    reason: str
+    reason: Reason
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+    def to_dict(self) -> dict[str, Any]:
+        """The gap as JSON has it."""
+        return {"start": hex(self.start), "size": self.size, "reason": self.reason}
 
 
 def merged_gaps(gaps: Iterator[MemoryGap]) -> Iterator[MemoryGap]:

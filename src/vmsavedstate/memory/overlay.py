@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..files.overlay import Patch, PatchSet
+from ..files.ranges import Coverage
 from ..snapshot import PageBacking, Unreadable
 
 
@@ -39,9 +40,9 @@ class OverlaidBacking:
         """See PageBacking: what the file holds."""
         return self._backing.describe()
 
-    def check(self) -> Iterator[int]:
+    def check(self, done: Coverage) -> Iterator[int]:
         """See PageBacking: what the file holds."""
-        return self._backing.check()
+        return self._backing.check(done)
 
     def _still(self, lost: Sequence[Unreadable]) -> list[Unreadable]:
         """What is unreadable apart from the patches."""

@@ -1,4 +1,4 @@
-"""Guest physical memory: reads by address, by raw offset, and in batches of pages.
+"""Guest physical memory: reads by address, by raw offset, in batches of pages, and as a stream of blocks.
 
 Knows where pages are kept only through :class:`vmsavedstate.snapshot.PageBacking`.
 """
@@ -9,24 +9,26 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import GuestMemoryError
 from ..files.overlay import Patch
+from ..integers import as_int
 from ..snapshot import PAGE_SIZE, MemoryRange, PageBacking, Unreadable
-from .block_cache import CachedBacking
+from ..vocabulary import Reason
+from .blocks import PIECE, Kept, MemoryBlock, Part, stream
+from .file import MemoryFile
 from .gaps import MemoryGap, merged_gaps
-from .overlay import OverlaidBacking
-from .requests import MAX_ADDRESS, check_request
-from .search import Pattern, Piece, Progress, Unread, search
+from .lifetime import Lifetime
+from .parallel import worker_count
+from .requests import MAX_ADDRESS, check_address, check_bounds, check_range, check_request
+from .search import Pattern, Progress, Unread, check_pattern, reported, search
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from .batch import PageReader
-
-GAP_PIECE = 1 << 20
 
 
 class MemoryChunk(NamedTuple):
@@ -41,9 +43,20 @@ class MemoryChunk(NamedTuple):
         return self.start_page * PAGE_SIZE
 
     @property
+    def end(self) -> int:
+        """The guest physical address behind the last byte."""
+        return self.start + self.size
+
+    @property
     def size(self) -> int:
         """Bytes."""
         return self.page_count * PAGE_SIZE
+
+    def to_dict(self) -> dict[str, Any]:
+        """The chunk as JSON has it."""
+        return {
+            "start": hex(self.start), "size": self.size, "start_page": self.start_page, "page_count": self.page_count
+        }  # fmt: skip
 
 
 class MemoryRun(NamedTuple):
@@ -52,6 +65,16 @@ class MemoryRun(NamedTuple):
     gpa: int
     size: int
     position: int | None
+
+    @property
+    def start(self) -> int:
+        """First guest physical address, bytes."""
+        return self.gpa
+
+    @property
+    def end(self) -> int:
+        """The guest physical address behind the last byte."""
+        return self.gpa + self.size
 
 
 class GuestPhysicalMemory:
@@ -64,8 +87,17 @@ class GuestPhysicalMemory:
 
     page_size = PAGE_SIZE
 
-    def __init__(self, ranges: Sequence[MemoryRange], backing: PageBacking, *, strict: bool = False) -> None:
+    def __init__(
+        self,
+        ranges: Sequence[MemoryRange],
+        backing: PageBacking,
+        *,
+        strict: bool = False,
+        lifetime: Lifetime | None = None,
+    ) -> None:
         self.strict = strict
+        self.lifetime = Lifetime() if lifetime is None else lifetime
+        self.lifetime.add(self)
         self.ranges = tuple(sorted(ranges, key=lambda item: item.start_page))
         self.backing = backing
         self._starts = [item.start_page * PAGE_SIZE for item in self.ranges]
@@ -75,6 +107,19 @@ class GuestPhysicalMemory:
         self._raw_starts = [0, *accumulate(sizes)]
         self.size = self._raw_starts.pop()
         self._recent = (0, 0, 0)  # the range that was read last
+
+    def to_dict(self) -> dict[str, Any]:
+        """The map of memory as JSON has it: chunks, and ranges as they are stored."""
+        return {
+            "page_size": self.page_size,
+            "size": self.size,
+            "chunks": [item.to_dict() for item in self.chunks],
+            "ranges": [item.to_dict() for item in self.ranges],
+        }
+
+    def forget(self) -> None:
+        """The state is closed: no read may be answered by what was looked up before."""
+        self._recent = (0, 0, 0)
 
     def __repr__(self) -> str:
         """Size and chunks, for people at a prompt."""
@@ -94,6 +139,9 @@ class GuestPhysicalMemory:
 
     def runs(self, gpa: int, size: int) -> Iterator[MemoryRun]:
         """The pieces of ``gpa`` to ``gpa + size``, in order and without gaps: saved runs and holes."""
+        return self._runs(*check_range(gpa, size))
+
+    def _runs(self, gpa: int, size: int) -> Iterator[MemoryRun]:
         end = gpa + size
         index = max(0, bisect_right(self._starts, gpa) - 1)
         while gpa < end:
@@ -115,7 +163,9 @@ class GuestPhysicalMemory:
         the same. Raises GuestMemoryError, SourceError, InvalidArgumentError (negative numbers, more than 4 GiB at
         once).
         """
-        if fill is None and 0 < size <= PAGE_SIZE:  # the common case, quickly
+        if (
+            fill is None and type(gpa) is int and type(size) is int and 0 < size <= PAGE_SIZE
+        ):  # the common case, quickly
             start, end, shift = self._recent
             if not start <= gpa < end:
                 start, end, shift = self._recent = self._range_of(gpa)
@@ -123,12 +173,12 @@ class GuestPhysicalMemory:
                 data, lost = self.backing.read(gpa + shift, size)
                 if not lost:
                     return data
-        check_request(gpa, size, fill)
+        gpa, size, fill = check_request(gpa, size, fill)
+        self.lifetime.check()
         if fill is None:
-            self.require(gpa, size)
-        runs = list(self.runs(gpa, size))
+            self._require(gpa, size)
         parts: list[bytes] = []
-        for run in runs:
+        for run in list(self._runs(gpa, size)):
             if run.position is None:
                 parts.append(bytes((fill or 0,)) * run.size)
                 continue
@@ -145,20 +195,30 @@ class GuestPhysicalMemory:
 
         Neither this object nor the file changes. Raises GuestMemoryError for a fix that reaches into a hole.
         """
+        from .overlay import OverlaidBacking
+
         patches: list[Patch] = []
-        for gpa, data in fixes:
+        for address, data in fixes:
+            gpa = check_address(address)
             self.require(gpa, len(data))
-            for run in self.runs(gpa, len(data)):
+            for run in self._runs(gpa, len(data)):
                 assert run.position is not None
                 patches.append(Patch(run.position, bytes(data[run.gpa - gpa : run.gpa - gpa + run.size])))
-        return GuestPhysicalMemory(self.ranges, OverlaidBacking(self.backing, patches), strict=self.strict)
+        return self._over(OverlaidBacking(self.backing, patches))
 
     def cached(self, limit: int) -> GuestPhysicalMemory:
         """The same memory with the last ``limit`` decoded blocks of 1 MiB kept, for reads that come back to them."""
-        return GuestPhysicalMemory(self.ranges, CachedBacking(self.backing, limit), strict=self.strict)
+        from .block_cache import CachedBacking
+
+        return self._over(CachedBacking(self.backing, as_int(limit, "limit")))
+
+    def _over(self, backing: PageBacking) -> GuestPhysicalMemory:
+        """The same ranges over another backing; it ends with this one."""
+        return GuestPhysicalMemory(self.ranges, backing, strict=self.strict, lifetime=self.lifetime)
 
     def _range_of(self, gpa: int) -> tuple[int, int, int]:
         """Start and end of the range an address is in, and what leads to its backing position; nothing in a hole."""
+        self.lifetime.check()
         index = bisect_right(self._starts, gpa) - 1
         if index < 0 or gpa >= self._ends[index]:
             return 0, 0, 0
@@ -170,11 +230,11 @@ class GuestPhysicalMemory:
         After an error the buffer's content is undefined.
         """
         view = memoryview(buffer).cast("B")
-        check_request(gpa, len(view), fill)
+        gpa, _, fill = check_request(gpa, len(view), fill)
+        self.lifetime.check()
         if fill is None:
-            self.require(gpa, len(view))
-        runs = list(self.runs(gpa, len(view)))
-        for run in runs:
+            self._require(gpa, len(view))
+        for run in list(self._runs(gpa, len(view))):
             target = view[run.gpa - gpa : run.gpa - gpa + run.size]
             if run.position is None:
                 target[:] = bytes((fill or 0,)) * run.size
@@ -191,6 +251,7 @@ class GuestPhysicalMemory:
         Returns an array of shape (n, 4096), uint8, and a mask of shape (n,): False where the page is in a hole,
         missing or damaged; such rows are zero. In strict mode missing and damaged pages raise GuestMemoryError.
         """
+        self.lifetime.check()
         return self._page_reader.read(page_numbers)
 
     @cached_property
@@ -201,18 +262,53 @@ class GuestPhysicalMemory:
 
     def require(self, gpa: int, size: int) -> None:
         """Raise GuestMemoryError for the first hole between ``gpa`` and ``gpa + size``; reads nothing."""
-        check_request(gpa, 0, None)
-        for run in self.runs(gpa, size):
+        gpa, size = check_range(gpa, size)
+        self.lifetime.check()
+        self._require(gpa, size)
+
+    def _require(self, gpa: int, size: int) -> None:
+        for run in self._runs(gpa, size):
             if run.position is None:
                 _refuse_hole(run)
+
+    def is_valid(self, gpa: int, size: int = 1) -> bool:
+        """Whether all of ``gpa`` to ``gpa + size`` can be read: true exactly where :meth:`gaps` yields nothing."""
+        return next(self.gaps(gpa, size), None) is None
 
     def gaps(self, gpa: int, size: int) -> Iterator[MemoryGap]:
         """What of ``gpa`` to ``gpa + size`` cannot be delivered, ascending: holes, missing and damaged blocks.
 
         Reads and decodes the range, of any length, in pieces of 1 MiB. Raises SourceError, InvalidArgumentError.
         """
-        check_request(gpa, 0, None)
-        return merged_gaps(self._single_gaps(gpa, size))
+        gpa, size = check_range(gpa, size)
+        self.lifetime.check()
+        blocks = stream(self.backing, self._parts(gpa, gpa + size), 1)
+        return merged_gaps(gap for block in blocks for gap in block.gaps)
+
+    def blocks(self, start: int = 0, end: int | None = None, workers: int | None = None) -> Iterator[MemoryBlock]:
+        """Memory as a stream: :class:`MemoryBlock` items that tile ``start`` to ``end`` in order, without overlap.
+
+        What can be read comes as ``data``, at most 1 MiB an item; what cannot as one item with empty ``data`` and one
+        gap, however large it is. ``end`` is that of the last chunk unless given; above it all is a hole.
+
+        Blocks are read and decoded ahead on ``workers`` threads (1 or more; None means one for each core), at most 16
+        MiB for each. Leaving the loop early ends them. Lost memory is in the gaps in strict mode, too. Raises
+        SourceError, InvalidArgumentError.
+        """
+        first, last = check_bounds(start, self.end if end is None else end)
+        threads = worker_count(workers)
+        self.lifetime.check()
+        return stream(self.backing, self._parts(first, last), threads)
+
+    def as_file(self, *, fill: int = 0) -> MemoryFile:
+        """The memory as a seekable read-only ``io.RawIOBase`` up to the last chunk; holes read as ``fill`` (0 to 255)."""
+        self.lifetime.check()
+        return MemoryFile(self, self.end, fill)
+
+    @property
+    def end(self) -> int:
+        """The guest physical address behind the last chunk; 0 without memory."""
+        return max(self._ends, default=0)
 
     def find(
         self,
@@ -231,41 +327,32 @@ class GuestPhysicalMemory:
         called with every MemoryGap of it, and it is among the findings; in strict mode it raises GuestMemoryError. Raises
         InvalidArgumentError for a pattern that is empty or could match nothing.
         """
-        check_request(start, 0, None)
-        runs = self.runs(start, max(0, min(end, MAX_ADDRESS) - start))
-        pieces = (Piece(run.gpa, run.size, run.position) for run in runs if run.position is not None)
-        return search(self.backing, pieces, pattern, progress, strict=self.strict, unread=unread)
+        first, last = check_bounds(start, end)
+        check_pattern(pattern)
+        self.lifetime.check()
+        blocks = stream(self.backing, self._parts(first, last), worker_count(None))
+        refuse = self.refuse_gap if self.strict else None
+        return search(reported(blocks, progress, unread, refuse), pattern)
 
-    def _single_gaps(self, gpa: int, size: int) -> Iterator[MemoryGap]:
-        for run in self.runs(gpa, size):
+    def refuse_gap(self, gap: MemoryGap) -> None:
+        """Raise GuestMemoryError for a gap, with what is known of its first byte."""
+        self.read(gap.start, min(gap.size, PIECE))
+        raise AssertionError(f"{gap} can be read")
+
+    def _parts(self, start: int, end: int) -> Iterator[Part]:
+        for run in self._runs(start, max(0, end - start)):
             if run.position is None:
-                yield MemoryGap(run.gpa, run.gpa + run.size, "hole")
-                continue
-            done = 0
-            while done < run.size:
-                position = run.position + done
-                stored = self.backing.next_stored(position)
-                absent = run.size - done if stored is None else min(stored - position, run.size - done)
-                if absent:  # in one step: the metadata of a hostile file may claim any number of pages
-                    yield MemoryGap(run.gpa + done, run.gpa + done + absent, "missing")
-                    done += absent
-                    continue
-                piece = min(GAP_PIECE - position % GAP_PIECE, run.size - done)
-                _, lost = self.backing.read(position, piece)
-                base, at = run.gpa - run.position, position  # several pages of one read may each report the same loss
-                for item in sorted(lost, key=lambda item: item.start):
-                    start, end = max(item.start, at), min(item.end, position + piece)
-                    if start < end:
-                        yield MemoryGap(start + base, end + base, item.reason)
-                        at = end
-                done += piece
+                yield MemoryGap(run.gpa, run.end, Reason.HOLE)
+            else:
+                yield Kept(run.gpa, run.size, run.position)
 
     def raw_offset(self, gpa: int) -> int:
         """Offset of ``gpa`` in the flat stream of saved memory, bytes. Raises GuestMemoryError for a hole."""
-        check_request(gpa, 0, None)
+        gpa = check_address(gpa)
+        self.lifetime.check()
         index = bisect_right(self._starts, gpa) - 1
         if index < 0 or gpa >= self._ends[index]:
-            self.require(gpa, 1)
+            self._require(gpa, 1)
         return self._raw_starts[index] + gpa - self._starts[index]
 
     def read_raw(self, offset: int, size: int) -> bytes:
@@ -273,7 +360,8 @@ class GuestPhysicalMemory:
 
         Short only at the end of the stream, empty behind it. Raises GuestMemoryError for missing or damaged blocks.
         """
-        check_request(offset, size, None)
+        offset, size, _ = check_request(offset, size, None)
+        self.lifetime.check()
         size = min(size, self.size - offset)
         if size <= 0:
             return b""
@@ -282,6 +370,9 @@ class GuestPhysicalMemory:
 
     def raw_runs(self, offset: int, size: int) -> Iterator[MemoryRun]:
         """Where ``size`` bytes of the flat stream from ``offset`` on stand in guest memory, up to the end of the stream."""
+        return self._raw_runs(*check_range(offset, size))
+
+    def _raw_runs(self, offset: int, size: int) -> Iterator[MemoryRun]:
         size = min(size, self.size - offset)
         index = bisect_right(self._raw_starts, offset) - 1
         while size > 0:
@@ -320,5 +411,5 @@ def _refuse_hole(run: MemoryRun) -> None:
         f"guest physical {_addresses(run.gpa, end)} {'is' if run.size == 1 else 'are'} not part of the saved memory",
         start=run.gpa,
         end=end,
-        reason="hole",
+        reason=Reason.HOLE,
     )

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-import operator
-
 from ..errors import InvalidArgumentError
+from ..integers import as_int, as_optional_int
 
 MAX_READ = 1 << 32
 MAX_ADDRESS = 1 << 64
 
 
-def check_address(address: int) -> int:
-    """The address as a Python integer; raises InvalidArgumentError unless it is from 0 to 2**64 - 1."""
-    try:
-        number = operator.index(address)
-    except TypeError as error:
-        raise InvalidArgumentError(f"{address!r} is not an address") from error
+def check_address(address: object) -> int:
+    """The address as a plain int; raises InvalidArgumentError unless it is from 0 to 2**64 - 1."""
+    number = as_int(address, "an address")
     if not 0 <= number < MAX_ADDRESS:
         raise InvalidArgumentError(f"the address {number:#x} is not between 0 and 2**64 - 1")
     return number
 
 
-def check_request(address: int, size: int, fill: int | None) -> None:
-    """Raise InvalidArgumentError for a read that cannot be meant."""
-    if address < 0 or size < 0:
-        raise InvalidArgumentError(f"address {address:#x} and size {size:#x} must not be negative")
-    if address + size > MAX_ADDRESS:
-        raise InvalidArgumentError(f"{size:#x} bytes from {address:#x} leave the address space of 64 bits")
-    if size > MAX_READ:
-        raise InvalidArgumentError(f"{size:#x} bytes are more than one read delivers", remedy="read in pieces of 4 GiB")
-    if fill is not None and not 0 <= fill <= 255:
-        raise InvalidArgumentError(f"the fill byte {fill} is not between 0 and 255")
+def check_range(address: object, size: object) -> tuple[int, int]:
+    """Address and size of a range of any length, as plain ints. Raises InvalidArgumentError where it cannot be meant."""
+    start, length = as_int(address, "an address"), as_int(size, "a size")
+    if start < 0 or length < 0:
+        raise InvalidArgumentError(f"address {start:#x} and size {length:#x} must not be negative")
+    if start + length > MAX_ADDRESS:
+        raise InvalidArgumentError(f"{length:#x} bytes from {start:#x} leave the address space of 64 bits")
+    return start, length
+
+
+def check_request(address: object, size: object, fill: object) -> tuple[int, int, int | None]:
+    """Address, size and fill byte of a read, as plain ints. Raises InvalidArgumentError where it cannot be meant."""
+    start, length = check_range(address, size)
+    if length > MAX_READ:
+        raise InvalidArgumentError(
+            f"{length:#x} bytes are more than one read delivers", remedy="read in pieces of 4 GiB"
+        )
+    byte = as_optional_int(fill, "the fill byte")
+    if byte is not None and not 0 <= byte <= 255:
+        raise InvalidArgumentError(f"the fill byte {byte} is not between 0 and 255")
+    return start, length, byte
+
+
+def check_bounds(start: object, end: object, limit: int = MAX_ADDRESS) -> tuple[int, int]:
+    """First address and end (excluded) of a search or a listing as plain ints, the end cut to ``limit``."""
+    first, last = check_address(start), as_int(end, "an end")
+    if last < 0:
+        raise InvalidArgumentError(f"the end {last:#x} must not be negative")
+    return first, min(last, limit)

@@ -12,15 +12,26 @@ from ..datatypes.enums import PagingMode
 from ..errors import GuestMemoryError, PageNotMapped
 from ..memory import (
     GuestPhysicalMemory,
+    Kept,
+    MemoryBlock,
+    MemoryFile,
     MemoryGap,
+    Part,
     Pattern,
-    Piece,
+    Progress,
     Unread,
     check_address,
+    check_bounds,
+    check_pattern,
+    check_range,
     check_request,
     merged_gaps,
+    reported,
     search,
+    stream,
+    worker_count,
 )
+from ..vocabulary import Reason
 from . import sparing
 from .leaves import Leaves
 from .selection import TOP, Regime
@@ -50,6 +61,14 @@ class AddressSpace:
         self._read_physical = memory.read
         self._regime = regime
         self._views: dict[int, memoryview] = {}  # address >> 21 -> its tile; filled by _tiles
+        self._lifetime = memory.lifetime
+        self._lifetime.add(self)
+
+    def forget(self) -> None:
+        """The state is closed: no translation may be answered by what was looked up before."""
+        self._views.clear()
+        self.__dict__.pop("_tiles", None)
+        self.__dict__.pop("_leaves", None)
 
     def __str__(self) -> str:
         """The paging form and the roots of the tables: ``long, 4 levels, from 0x1000``."""
@@ -80,6 +99,8 @@ class AddressSpace:
 
         Raises PageNotMapped; GuestMemoryError where a page table on the way is missing from the file or damaged.
         """
+        if type(gva) is not int:
+            gva = check_address(gva)
         try:
             page: int = self._views[gva >> 21][gva >> 12 & 511]
         except KeyError:
@@ -93,7 +114,9 @@ class AddressSpace:
 
         Raises GuestMemoryError where a page table on the way is missing from the file or damaged.
         """
-        return walk(self._memory, self._regime, check_address(gva))
+        address = check_address(gva)
+        self._lifetime.check()
+        return walk(self._memory, self._regime, address)
 
     def translate_many(
         self, gvas: Sequence[int] | npt.NDArray[np.uint64]
@@ -106,6 +129,7 @@ class AddressSpace:
         """
         from ..memory.arrays import as_uint64
 
+        self._lifetime.check()
         wanted = as_uint64(gvas, "addresses")
         answers, mask = self._tiles.translate(wanted.reshape(-1))
         return answers.reshape(wanted.shape), mask.reshape(wanted.shape)
@@ -139,8 +163,7 @@ class AddressSpace:
         missing and damaged memory raises all the same. Raises PageNotMapped,
         GuestMemoryError, SourceError, InvalidArgumentError (more than 4 GiB at once, or behind 2**64).
         """
-        inside = gva & 4095
-        if fill is None and 0 < size <= PAGE - inside:
+        if fill is None and type(gva) is int and type(size) is int and 0 < size <= PAGE - (inside := gva & 4095):
             try:
                 page: int = self._views[gva >> 21][gva >> 12 & 511]  # translate, without a call
             except KeyError:
@@ -151,8 +174,7 @@ class AddressSpace:
                 return self._read_physical(page + inside - 1, size)
             except GuestMemoryError as error:
                 raise _at_virtual(error, gva) from error
-        gva = check_address(gva)
-        check_request(gva, size, fill)
+        gva, size, fill = check_request(gva, size, fill)
         buffer = bytearray(size)
         self.read_into(gva, buffer, fill=fill)
         return bytes(buffer)
@@ -160,11 +182,11 @@ class AddressSpace:
     def read_into(self, gva: int, buffer: bytearray | memoryview, *, fill: int | None = None) -> None:
         """Fill a writable buffer from ``gva``; as :meth:`read`. After an error the buffer's content is undefined."""
         view = memoryview(buffer).cast("B")
-        gva = check_address(gva)
-        check_request(gva, len(view), fill)
+        gva, _, fill = check_request(gva, len(view), fill)
+        self._lifetime.check()
         for at, size, gpa in self._pieces(gva, len(view), fill):
             target = view[at - gva : at - gva + size]
-            if isinstance(gpa, str):
+            if isinstance(gpa, Reason):
                 target[:] = bytes((fill or 0,)) * size
                 continue
             try:
@@ -177,7 +199,8 @@ class AddressSpace:
 
         Raises PageNotMapped, GuestMemoryError.
         """
-        gva = check_address(gva)
+        gva, size = check_range(gva, size)
+        self._lifetime.check()
         for at, length, gpa in self._pieces(gva, size, None):
             assert isinstance(gpa, int)
             try:
@@ -191,8 +214,29 @@ class AddressSpace:
         ``reason`` is ``unmapped``, or for what is mapped that of the memory there: ``hole`` (a device), ``missing``,
         ``damaged``; the latter two also where a page table is, so that what it maps is unknown.
         """
-        gva = check_address(gva)
+        gva, size = check_range(gva, size)
+        self._lifetime.check()
         return merged_gaps(self._single_gaps(gva, size))
+
+    def is_valid(self, gva: int, size: int = 1) -> bool:
+        """Whether all of ``gva`` to ``gva + size`` can be read: true exactly where :meth:`gaps` yields nothing."""
+        return next(self.gaps(gva, size), None) is None
+
+    def blocks(self, start: int = 0, end: int | None = None, workers: int | None = None) -> Iterator[MemoryBlock]:
+        """Virtual memory as a stream: :class:`MemoryBlock` items that tile ``start`` to ``end`` (2**64 unless given)
+        in order.
+
+        As GuestPhysicalMemory.blocks; what is not mapped is a gap with the reason ``unmapped``. Raises PageTablesError.
+        """
+        first, last = check_bounds(start, TOP if end is None else end)
+        threads = worker_count(workers)
+        self._lifetime.check()
+        return stream(self._memory.backing, self._parts(first, last), threads)
+
+    def as_file(self, *, fill: int = 0) -> MemoryFile:
+        """Virtual memory as a seekable read-only ``io.RawIOBase`` of 2**64 bytes; ``fill`` replaces what cannot be read."""
+        self._lifetime.check()
+        return MemoryFile(self, TOP, fill)
 
     def find(
         self,
@@ -200,7 +244,7 @@ class AddressSpace:
         start: int = 0,
         end: int = TOP,
         *,
-        progress: Callable[[int], object] | None = None,
+        progress: Progress | None = None,
         unread: Unread | None = None,
     ) -> Iterator[int]:
         """The virtual addresses of ``pattern``, bytes or a compiled bytes regex, in what is mapped and saved.
@@ -209,8 +253,12 @@ class AddressSpace:
         with every MemoryGap that is not searched: missing and damaged memory, and what page tables that are so may map.
         Without it the latter raise GuestMemoryError. Raises PageTablesError.
         """
-        pieces = self._saved_pieces(check_address(start), end, unread)
-        return search(self._memory.backing, pieces, pattern, progress, strict=self._memory.strict, unread=unread)
+        first, last = check_bounds(start, end)
+        check_pattern(pattern)
+        self._lifetime.check()
+        lost_raise = unread is None or self._memory.strict
+        blocks = stream(self._memory.backing, self._parts(first, last, lost_raise=lost_raise), worker_count(None))
+        return search(reported(blocks, progress, unread, self._refuse_gap if self._memory.strict else None), pattern)
 
     @cached_property
     def _tiles(self) -> Tiles:
@@ -226,6 +274,7 @@ class AddressSpace:
     def _page(self, gva: int) -> int:
         """The guest physical address of the page plus 1, 0 where it is not mapped; as tiles have it."""
         gva = check_address(gva)
+        self._lifetime.check()
         if sparing.without_numpy():
             return self._leaves.page(gva)
         try:
@@ -250,45 +299,50 @@ class AddressSpace:
     def _batches(self, start: int, end: int, lost: Callable[[LostTable], object] | None) -> Iterator[Runs]:
         from .enumeration import batches
 
-        check_address(start)
-        return batches(self._memory, self._regime, start, min(end, TOP), lost)
+        first, last = check_bounds(start, end)
+        self._lifetime.check()
+        return batches(self._memory, self._regime, first, last, lost)
 
-    def _pieces(self, gva: int, size: int, fill: int | None) -> Iterator[tuple[int, int, int | str]]:
+    def _pieces(
+        self, gva: int, size: int, fill: int | None, *, listing: bool = False
+    ) -> Iterator[tuple[int, int, int | Reason]]:
         """(address, size, guest physical address, or why there is none) of the stretches of a range, neighbours joined.
 
-        Without a fill byte the first address that has none raises PageNotMapped or GuestMemoryError.
+        Without a fill byte the first address that has none raises PageNotMapped or GuestMemoryError. With ``listing``
+        nothing raises, also in strict mode.
         """
+        if not size:
+            return
         at, end = gva, gva + size
-        begin, first = at, self._place(at, fill) if at < end else 0
+        begin, first = at, self._place(at, fill, listing)
         while True:
             at = min(at + self._step(at, first), end)
             if at == end:
                 break
-            here = self._place(at, fill)
+            here = self._place(at, fill, listing)
             if here != (first + at - begin if isinstance(first, int) else first):
                 yield begin, at - begin, first
                 begin, first = at, here
-        if begin < end:
-            yield begin, end - begin, first
+        yield begin, end - begin, first
 
-    def _place(self, gva: int, fill: int | None) -> int | str:
-        """The guest physical address of ``gva``, or with a fill byte the reason why there is none."""
+    def _place(self, gva: int, fill: int | None, listing: bool) -> int | Reason:
+        """The guest physical address of ``gva``, or with a fill byte or ``listing`` the reason why there is none."""
         try:
             return self.translate(gva)
         except PageNotMapped:
-            if fill is None:
+            if fill is None and not listing:
                 raise
-            return "unmapped"
+            return Reason.UNMAPPED
         except GuestMemoryError as error:  # a page table that cannot be read
-            if fill is None or self._memory.strict:
+            if not listing and (fill is None or self._memory.strict):
                 raise
             return error.reason
 
-    def _step(self, gva: int, place: int | str) -> int:
+    def _step(self, gva: int, place: int | Reason) -> int:
         """Bytes from ``gva`` on that are known to share its place."""
-        if place == "unmapped":
+        if place == Reason.UNMAPPED:
             return self.walk(gva).size
-        if isinstance(place, str):
+        if isinstance(place, Reason):
             return TILE - gva % TILE
         if gva % TILE:
             return PAGE - gva % PAGE
@@ -296,22 +350,53 @@ class AddressSpace:
         return size - gva % size
 
     def _single_gaps(self, gva: int, size: int) -> Iterator[MemoryGap]:
-        for at, length, gpa in self._pieces(gva, size, 0):
-            if isinstance(gpa, str):
+        for at, length, gpa in self._pieces(gva, size, None, listing=True):
+            if isinstance(gpa, Reason):
                 yield MemoryGap(at, at + length, gpa)
                 continue
             for gap in self._memory.gaps(gpa, length):
                 yield MemoryGap(gap.start - gpa + at, gap.end - gpa + at, gap.reason)
 
-    def _saved_pieces(self, start: int, end: int, unread: Unread | None) -> Iterator[Piece]:
-        def lost(table: LostTable) -> None:
-            if unread is not None and table.reason != "hole":
-                unread(MemoryGap(table.gva, table.gva + table.size, table.reason))
-
-        for run in self.mappings(start, end, lost=None if unread is None else lost):
+    def _parts(self, start: int, end: int, *, lost_raise: bool = False) -> Iterator[Part]:
+        """What tiles ``start`` to ``end``: saved memory, and gaps. With ``lost_raise`` lost page tables raise."""
+        lost: list[
+            LostTable
+        ] = []  # those that were met and not passed yet; enumeration meets them before what is behind
+        runs = self.mappings(start, end, lost=None if lost_raise else lost.append)
+        at = start
+        for run in runs:
+            yield from _between(at, run.gva, lost)
             for part in self._memory.runs(run.gpa, run.size):
-                if part.position is not None:
-                    yield Piece(run.gva + part.gpa - run.gpa, part.size, part.position)
+                address = run.gva + part.gpa - run.gpa
+                if part.position is None:
+                    yield MemoryGap(address, address + part.size, Reason.HOLE)
+                else:
+                    yield Kept(address, part.size, part.position)
+            at = run.gva + run.size
+        yield from _between(at, end, lost)
+
+    def _refuse_gap(self, gap: MemoryGap) -> None:
+        """Raise GuestMemoryError for a gap, with what is known of its first byte."""
+        self.read(gap.start, min(gap.size, PAGE))
+        raise AssertionError(f"{gap} can be read")
+
+
+def _between(start: int, end: int, lost: list[LostTable]) -> Iterator[MemoryGap]:
+    """The gaps of a stretch that nothing maps: unmapped, or unknown because a page table is lost."""
+    at = start
+    for table in sorted(lost):
+        if table.gva >= end:
+            break
+        lost.remove(table)
+        low, high = max(table.gva, at), min(table.gva + table.size, end)
+        if table.reason == Reason.HOLE or low >= high:  # a table outside of the saved memory maps nothing
+            continue
+        if at < low:
+            yield MemoryGap(at, low, Reason.UNMAPPED)
+        yield MemoryGap(low, high, Reason(table.reason))
+        at = high
+    if at < end:
+        yield MemoryGap(at, end, Reason.UNMAPPED)
 
 
 class AddressSpaces:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ..errors import GuestMemoryError, PageTablesError
 from ..memory import GuestPhysicalMemory
+from ..vocabulary import Reason
 from .access import Access
 from .forms import NEVER, Form, Level
 from .selection import TOP, Regime, Tree
@@ -39,6 +40,23 @@ class MappedRun(NamedTuple):
     size: int
     access: Access
 
+    @property
+    def start(self) -> int:
+        """First guest virtual address, bytes."""
+        return self.gva
+
+    @property
+    def end(self) -> int:
+        """The guest virtual address behind the last byte."""
+        return self.gva + self.size
+
+    def to_dict(self) -> dict[str, Any]:
+        """The run as JSON has it."""
+        return {
+            "gva": hex(self.gva), "gpa": hex(self.gpa), "size": self.size,
+            "kernel": self.access.kernel, "user": self.access.user,
+        }  # fmt: skip
+
 
 class LostTable(NamedTuple):
     """A page table that cannot be read: what it maps from ``gva`` on, at most ``size`` bytes, is not known.
@@ -50,7 +68,21 @@ class LostTable(NamedTuple):
     gva: int
     size: int
     table: int
-    reason: str
+    reason: Reason
+
+    @property
+    def start(self) -> int:
+        """First guest virtual address, bytes."""
+        return self.gva
+
+    @property
+    def end(self) -> int:
+        """The guest virtual address behind the last byte."""
+        return self.gva + self.size
+
+    def to_dict(self) -> dict[str, Any]:
+        """The lost table as JSON has it."""
+        return {"gva": hex(self.gva), "size": self.size, "table": hex(self.table), "reason": self.reason}
 
 
 class Runs(NamedTuple):
@@ -265,7 +297,7 @@ class _Enumeration:
     def _report(self, gva: int, span: int, table: int, pages: list[int]) -> None:
         """Pages of a table that cannot be read: to the caller, or as an error where they are lost."""
         lost = [number for number in pages if not is_hole(self._memory, number)]
-        reason = "hole"
+        reason = Reason.HOLE
         if lost:
             reason = next(iter(self._memory.gaps(lost[0] << PAGE_SHIFT, 4096))).reason
         if self._lost is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..memory import GuestPhysicalMemory
+from ..vocabulary import StepKind
 from .forms import Level
 from .selection import Regime, Tree
 from .walk import PAGE, classify, read_table, visits
@@ -48,7 +49,7 @@ def _leaf_in(memory: GuestPhysicalMemory, tree: Tree, gva: int, address: int) ->
     for level, _, _, kind, found in visits(memory, tree, gva, address, form.levels[:-1]):
         if found is None:
             return None
-        if kind == "page":
+        if kind == StepKind.PAGE:
             return found + (address & (1 << level.shift) - 1)
         table = found
     first = address >> last.shift & (1 << last.bits) - 1
@@ -86,6 +87,6 @@ class Leaves:
         form, shift = leaf.tree.form, leaf.level.shift
         at = (address - leaf.start >> shift) * form.entry_size
         kind, target = classify(form, leaf.level, int.from_bytes(leaf.data[at : at + form.entry_size], "little"))
-        if kind != "page" or target is None:
+        if kind != StepKind.PAGE or target is None:
             return 0
         return target + (address & (1 << shift) - PAGE) + 1

@@ -13,6 +13,7 @@ from ..datatypes.enums import PagingMode
 from ..errors import InvalidArgumentError, RegisterNotAvailableError
 from ..memory import check_address
 from ..registers.values import RegisterValue, SegmentRegister
+from ..remedies import FORCE_PAGING_MODE, GIVE_REGISTERS, GIVE_REGISTERS_OR_FORCE
 from . import forms
 from .access import ALL, arm64_rights, x86_rights
 
@@ -145,7 +146,7 @@ def select(
     if mode == PagingMode.NON_PAGED and root is not None:
         raise InvalidArgumentError(
             f"a page-table root needs a paging mode, and paging is off on {owner}",
-            remedy="force a mode (--paging-mode)",
+            remedy=FORCE_PAGING_MODE,
         )
     if mode == PagingMode.NON_PAGED:
         return Regime(
@@ -237,8 +238,7 @@ def _needed(registers: Registers, names: tuple[str, ...], owner: str) -> list[in
 
 def _missing(registers: Registers, names: tuple[str, ...], owner: str) -> RegisterNotAvailableError:
     absent = [name for name in names if not isinstance(registers.get(name), int)]
-    given = "dumps of QEMU take what they lack from --registers"
-    forced = "" if any("_el1" in name for name in absent) else "; a forced paging mode with --root needs none of them"
+    remedy = GIVE_REGISTERS if any("_el1" in name for name in absent) else GIVE_REGISTERS_OR_FORCE
     return RegisterNotAvailableError(
-        f"translation needs {', '.join(absent)} of {owner}, which the saved state does not hold", remedy=given + forced
+        f"translation needs {', '.join(absent)} of {owner}, which the saved state does not hold", remedy=remedy
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import GuestMemoryError
 from ..memory import GuestPhysicalMemory
+from ..vocabulary import Reason, StepKind
 from .access import Access
 from .forms import Denial, Field, Form, Level
 from .selection import TOP, Regime, Tree
@@ -23,8 +24,7 @@ class WalkStep(NamedTuple):
         number: of the entry in the table.
         entry_address: guest physical address of the entry, bytes.
         entry: its value; None where the table is outside of the saved memory.
-        kind: ``table`` (points to a further table), ``page`` (maps memory), ``absent`` (maps nothing), ``outside`` (the
-            table is not part of the saved memory), ``too high`` (names an address the form cannot have).
+        kind: what the entry does, a :class:`~.vocabulary.StepKind`.
         target: guest physical address of the next table or of the page, None for the other kinds.
         span: bytes of virtual addresses that the entry speaks for.
         access: the rights that are left at this point.
@@ -37,12 +37,29 @@ class WalkStep(NamedTuple):
     number: int
     entry_address: int
     entry: int | None
-    kind: str
+    kind: StepKind
     target: int | None
     span: int
     access: Access
     reserved: int
     flags: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The step as JSON has it."""
+        return {
+            "level": self.level,
+            "table": hex(self.table),
+            "number": self.number,
+            "entry_address": hex(self.entry_address),
+            "entry": None if self.entry is None else hex(self.entry),
+            "kind": self.kind,
+            "target": None if self.target is None else hex(self.target),
+            "span": self.span,
+            "kernel": self.access.kernel,
+            "user": self.access.user,
+            "reserved": hex(self.reserved),
+            "flags": list(self.flags),
+        }
 
 
 class Walk(NamedTuple):
@@ -63,6 +80,18 @@ class Walk(NamedTuple):
     size: int
     steps: tuple[WalkStep, ...]
     reason: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The walk as JSON has it."""
+        return {
+            "gva": hex(self.gva),
+            "gpa": None if self.gpa is None else hex(self.gpa),
+            "size": self.size,
+            "kernel": self.access.kernel,
+            "user": self.access.user,
+            "reason": self.reason,
+            "steps": [step.to_dict() for step in self.steps],
+        }
 
 
 def walk(memory: GuestPhysicalMemory, regime: Regime, gva: int) -> Walk:
@@ -101,16 +130,16 @@ def _walk_tree(memory: GuestPhysicalMemory, tree: Tree, gva: int, address: int) 
             raise
         steps.append(step)
         inside = address & step.span - 1
-        if step.kind == "page":
+        if step.kind == StepKind.PAGE:
             assert step.target is not None
             return Walk(gva, step.target + inside, step.access, step.span, tuple(steps), None)
-        if step.kind != "table":
+        if step.kind != StepKind.TABLE:
             return _unmapped(gva, step.span - inside, tuple(steps), _explained(step))
 
 
 def visits(
     memory: GuestPhysicalMemory, tree: Tree, gva: int, address: int, levels: tuple[Level, ...]
-) -> Iterator[tuple[Level, int, int | None, str, int | None]]:
+) -> Iterator[tuple[Level, int, int | None, StepKind, int | None]]:
     """(level, table, entry, kind, target) of a walk through ``levels``, up to the first entry that is not a table.
 
     A walk never loops: it takes as many steps as there are levels, wherever the tables lead.
@@ -121,7 +150,7 @@ def visits(
         entry = read_entry(memory, at, form.entry_size, gva, level.name)
         kind, target = classify(form, level, entry)
         yield level, table, entry, kind, target
-        if target is None or kind == "page":
+        if target is None or kind == StepKind.PAGE:
             return
         table = target
 
@@ -132,8 +161,8 @@ def _steps(memory: GuestPhysicalMemory, tree: Tree, gva: int, address: int) -> I
     for level, table, entry, kind, target in visits(memory, tree, gva, address, form.levels):
         index = address >> level.shift & (1 << level.bits) - 1
         word = entry or 0
-        denied |= denials(word, level.page_denials if kind == "page" else level.table_denials)
-        reserved = {"table": level.table_reserved, "page": level.page_reserved}.get(kind, 0) & word
+        denied |= denials(word, level.page_denials if kind == StepKind.PAGE else level.table_denials)
+        reserved = {StepKind.TABLE: level.table_reserved, StepKind.PAGE: level.page_reserved}.get(kind, 0) & word
         rights = Access(form.rights[denied] if target is not None else 0)
         flags = tuple(name for bit, name in form.flags if word >> bit & 1)
         at = table + index * form.entry_size
@@ -154,7 +183,7 @@ def read_table(memory: GuestPhysicalMemory, address: int, size: int, gva: int, n
     try:
         return memory.read(address, size)
     except GuestMemoryError as error:
-        if error.reason == "hole":
+        if error.reason == Reason.HOLE:
             return None
         lost = GuestMemoryError(
             f"the {name} of guest virtual address {gva:#x}, in a page table at {address & ~0xFFF:#x}, cannot be read: "
@@ -168,17 +197,17 @@ def read_table(memory: GuestPhysicalMemory, address: int, size: int, gva: int, n
         raise lost from error
 
 
-def classify(form: Form, level: Level, entry: int | None) -> tuple[str, int | None]:
+def classify(form: Form, level: Level, entry: int | None) -> tuple[StepKind, int | None]:
     """The kind of an entry, and the address in it."""
     if entry is None:
-        return "outside", None
+        return StepKind.OUTSIDE, None
     if entry & level.is_page.mask == level.is_page.value:
-        kind, target = "page", assemble(entry, level.page)
+        kind, target = StepKind.PAGE, assemble(entry, level.page)
     elif entry & level.is_table.mask == level.is_table.value:
-        kind, target = "table", assemble(entry, level.table)
+        kind, target = StepKind.TABLE, assemble(entry, level.table)
     else:
-        return "absent", None
-    return (kind, target) if not target >> form.address_bits else ("too high", None)
+        return StepKind.ABSENT, None
+    return (kind, target) if not target >> form.address_bits else (StepKind.TOO_HIGH, None)
 
 
 def assemble(entry: int, fields: tuple[Field, ...]) -> int:
@@ -200,8 +229,8 @@ def _unmapped(gva: int, size: int, steps: tuple[WalkStep, ...], reason: str) -> 
 
 
 def _explained(step: WalkStep) -> str:
-    if step.kind == "outside":
+    if step.kind == StepKind.OUTSIDE:
         return f"its {step.level} at {step.entry_address:#x} is outside of the saved memory"
     assert step.entry is not None
-    why = "maps nothing" if step.kind == "absent" else "names an address beyond those of this paging mode"
+    why = "maps nothing" if step.kind == StepKind.ABSENT else "names an address beyond those of this paging mode"
     return f"its {step.level} at {step.entry_address:#x}, {step.entry:#x}, {why}"

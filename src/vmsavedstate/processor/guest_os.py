@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..datatypes.enums import GuestOsMicrosoftIds, GuestOsOpenSourceIds, GuestOsVendor
 
@@ -46,6 +46,10 @@ class GuestOs(NamedTuple):
             return f"{self.raw >> 16 & 0xFFFFFFFF:#x}"
         major, minor, service = self.raw >> 32 & 0xFF, self.raw >> 24 & 0xFF, self.raw >> 16 & 0xFF
         return f"{major}.{minor} build {self.raw & 0xFFFF} service {service}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The guest OS id as JSON has it."""
+        return {"raw": hex(self.raw), "vendor": self.vendor, "os": self.os, "version": self.version}
 
     def __str__(self) -> str:
         """One line for people."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RegisterNotAvailableError
 from ..registers.names import RegisterNames
@@ -70,3 +70,16 @@ class Registers(RegisterNames, Mapping[str, RegisterValue]):
         if not isinstance(value, int):
             raise RegisterNotAvailableError(f"register {name!r} of {self._owner} is not a plain number")
         return value
+
+    def to_dict(self) -> dict[str, Any]:
+        """The registers as JSON has them: integers as hex text, since JSON numbers lose bits above 2**53."""
+        return {name: _shown(value) for name, value in self.items()}
+
+
+def _shown(value: RegisterValue) -> Any:
+    if isinstance(value, int):
+        return hex(value)
+    return {
+        name: [hex(item) for item in part] if isinstance(part, tuple) else hex(part)
+        for name, part in value._asdict().items()
+    }

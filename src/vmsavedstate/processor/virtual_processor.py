@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..datatypes.enums import PagingMode, VirtualProcessorArch
 from ..errors import InvalidArgumentError, RegisterNotAvailableError, VtlNotEnabledError
-from ..memory import MAX_ADDRESS, GuestPhysicalMemory, MemoryGap, Pattern, Unread
+from ..integers import as_int
+from ..memory import MAX_ADDRESS, GuestPhysicalMemory, MemoryBlock, MemoryGap, Pattern, Progress, Unread
 from ..paging import AddressSpace, AddressSpaces, Walk
 from ..paging.selection import SEGMENT_LONG, is_long_mode, paging_levels, paging_mode, select
 from ..registers.values import SegmentRegister
 from ..snapshot import ProcessorRecord
+from ..vocabulary import Family
 from .registers import Registers
 
 if TYPE_CHECKING:
@@ -28,20 +30,12 @@ _FAMILIES = {
 }
 
 
-class ReadMemory(Protocol):
-    """How memory is read: ``size`` bytes from an address, with a byte to stand for what is not there."""
-
-    def __call__(self, gva: int, size: int, *, fill: int | None = None) -> bytes:
-        """The bytes."""
-        ...
-
-
 class VirtualProcessor:
     """One virtual processor, seen from one of its virtual trust levels.
 
     Attributes:
         id: 0 to n-1, the number the dump provider's functions take.
-        family: ``"x86"`` (16, 32 and 64 bit) or ``"arm64"``.
+        family: a :class:`~.vocabulary.Family`: ``x86`` (16, 32 and 64 bit) or ``arm64``.
         index: the hypervisor's number, which may be sparse.
         active_vtl: the VTL the processor was running in.
         enabled_vtls: the VTLs it has, ascending.
@@ -51,7 +45,7 @@ class VirtualProcessor:
 
     def __init__(self, number: int, record: ProcessorRecord, spaces: AddressSpaces, vtl: int | None = None) -> None:
         self.id = number
-        self.family = record.family
+        self.family = Family(record.family)
         self.index = record.index
         self.active_vtl = record.active_vtl
         self.enabled_vtls = record.vtls
@@ -68,10 +62,21 @@ class VirtualProcessor:
 
     def vtl(self, number: int) -> VirtualProcessor:
         """The same processor seen from another VTL. Raises VtlNotEnabledError."""
+        number = as_int(number, "a VTL")
         if number not in self.enabled_vtls:
             enabled = ", ".join(map(str, self.enabled_vtls))
             raise VtlNotEnabledError(f"VTL {number} is not enabled on VP {self.id} (enabled: {enabled})")
         return VirtualProcessor(self.id, self._record, self._spaces, number)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Number, VTL and registers as JSON has them."""
+        return {
+            "id": self.id,
+            "index": self.index,
+            "vtl": self.viewed_vtl,
+            "registers": self.registers.to_dict(),
+            "unconfirmed": {name: hex(value) for name, value in self.unconfirmed.items()},
+        }
 
     @property
     def unconfirmed(self) -> Mapping[str, int]:
@@ -159,52 +164,59 @@ class VirtualProcessor:
         return self._spaces.get(regime) if memory is None else AddressSpace(memory, regime)
 
     @cached_property
-    def _space(self) -> AddressSpace:
+    def space(self) -> AddressSpace:
+        """Guest virtual memory as this processor sees it: the same as ``address_space()``."""
         return self.address_space()
 
-    @cached_property
-    def translate(self) -> Callable[[int], int]:
-        """``translate(gva)``: its guest physical address; :meth:`AddressSpace.translate` itself, for its speed.
-
-        Raises PageNotMapped, GuestMemoryError.
-        """
-        return self._space.translate
+    def translate(self, gva: int) -> int:
+        """The guest physical address of ``gva``: :meth:`AddressSpace.translate`. Raises PageNotMapped, GuestMemoryError."""
+        self.__dict__["translate"] = self.space.translate  # from now on without a call in between
+        return self.space.translate(gva)
 
     def walk(self, gva: int) -> Walk:
         """Every step of the translation of ``gva``: :meth:`AddressSpace.walk`. Raises GuestMemoryError."""
-        return self._space.walk(gva)
+        return self.space.walk(gva)
 
     def translate_many(
         self, gvas: Sequence[int] | npt.NDArray[np.uint64]
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
         """An array of addresses at once, with a mask: :meth:`AddressSpace.translate_many`."""
-        return self._space.translate_many(gvas)
+        return self.space.translate_many(gvas)
 
     def mappings(
         self, start: int = 0, end: int = MAX_ADDRESS, *, lost: Callable[[LostTable], object] | None = None
     ) -> Iterator[MappedRun]:
         """All that is mapped, as maximal runs: :meth:`AddressSpace.mappings`. Raises GuestMemoryError, PageTablesError."""
-        return self._space.mappings(start, end, lost=lost)
+        return self.space.mappings(start, end, lost=lost)
 
     def reverse(self, gpa: int, start: int = 0, end: int = MAX_ADDRESS) -> Iterator[int]:
         """The virtual addresses of a physical address: :meth:`AddressSpace.reverse`."""
-        return self._space.reverse(gpa, start, end)
+        return self.space.reverse(gpa, start, end)
 
-    @cached_property
-    def read(self) -> ReadMemory:
-        """``read(gva, size, *, fill=None)``: bytes of virtual memory; :meth:`AddressSpace.read` itself, for its speed.
-
-        Raises PageNotMapped, GuestMemoryError.
-        """
-        return self._space.read
+    def read(self, gva: int, size: int, *, fill: int | None = None) -> bytes:
+        """Bytes of virtual memory: :meth:`AddressSpace.read`. Raises PageNotMapped, GuestMemoryError."""
+        self.__dict__["read"] = self.space.read  # from now on without a call in between
+        return self.space.read(gva, size, fill=fill)
 
     def read_into(self, gva: int, buffer: bytearray | memoryview, *, fill: int | None = None) -> None:
         """Virtual memory into a writable buffer: :meth:`AddressSpace.read_into`. Raises as :meth:`read`."""
-        self._space.read_into(gva, buffer, fill=fill)
+        self.space.read_into(gva, buffer, fill=fill)
+
+    def is_valid(self, gva: int, size: int = 1) -> bool:
+        """Whether all of a range can be read: :meth:`AddressSpace.is_valid`."""
+        return self.space.is_valid(gva, size)
 
     def gaps(self, gva: int, size: int) -> Iterator[MemoryGap]:
         """What of a range cannot be read, and why: :meth:`AddressSpace.gaps`."""
-        return self._space.gaps(gva, size)
+        return self.space.gaps(gva, size)
+
+    def require(self, gva: int, size: int) -> None:
+        """Raise for the first address of a range that is not mapped or not saved: :meth:`AddressSpace.require`."""
+        self.space.require(gva, size)
+
+    def blocks(self, start: int = 0, end: int | None = None, workers: int | None = None) -> Iterator[MemoryBlock]:
+        """Virtual memory as a stream of blocks: :meth:`AddressSpace.blocks`."""
+        return self.space.blocks(start, end, workers)
 
     def find(
         self,
@@ -212,8 +224,8 @@ class VirtualProcessor:
         start: int = 0,
         end: int = MAX_ADDRESS,
         *,
-        progress: Callable[[int], object] | None = None,
+        progress: Progress | None = None,
         unread: Unread | None = None,
     ) -> Iterator[int]:
         """The virtual addresses of bytes or a bytes regex: :meth:`AddressSpace.find`."""
-        return self._space.find(pattern, start, end, progress=progress, unread=unread)
+        return self.space.find(pattern, start, end, progress=progress, unread=unread)

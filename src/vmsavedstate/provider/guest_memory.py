@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..datatypes.structures import GpaMemoryChunk
 from ..errors import GuestMemoryError, InvalidArgumentError, PageNotMapped
+from ..integers import as_int, as_int_in
 from ..memory import MAX_ADDRESS, GuestPhysicalMemory, MemoryRun
 from .instance import HANDLES, Instance
 
@@ -32,6 +33,7 @@ def ReadGuestPhysicalAddress(handle: int, physical_address: int, size: int) -> b
 
     Raises GuestMemoryError where the first byte is saved and cannot be read, InvalidArgumentError.
     """
+    physical_address = as_int(physical_address, "an address")
     buffer = bytearray(_checked(HANDLES.get(handle), physical_address, size))
     return bytes(buffer[: read_physical(handle, physical_address, memoryview(buffer))])
 
@@ -62,6 +64,7 @@ def ReadGuestRawSavedMemory(handle: int, raw_offset: int, size: int) -> bytes:
 
     Raises InvalidArgumentError behind the end, GuestMemoryError where the first byte cannot be read.
     """
+    raw_offset = as_int(raw_offset, "an offset")
     buffer = bytearray(_checked(HANDLES.get(handle), raw_offset, size))
     return bytes(buffer[: read_raw(handle, raw_offset, memoryview(buffer))])
 
@@ -118,6 +121,7 @@ def ApplyGuestMemoryFix(handle: int, vp_id: int, virtual_address: int, data: byt
     with HANDLES.get(handle) as instance:
         if not data:
             raise InvalidArgumentError("a fix of no bytes")
+        virtual_address = as_int(virtual_address, "an address")
         if virtual_address + len(data) > MAX_ADDRESS:
             raise InvalidArgumentError(
                 f"a fix of {len(data):#x} bytes at {virtual_address:#x} leaves the address space"
@@ -140,11 +144,8 @@ def GetMemoryBlockCacheLimit(handle: int) -> int:
 
 def _checked(instance: Instance, start: int, size: int) -> int:
     """The bytes to make room for: what is asked for, if there is as much. Raises InvalidArgumentError."""
-    if not 0 <= start < MAX_ADDRESS:
-        raise InvalidArgumentError(f"{start:#x} is not a number of 64 bits, as addresses and offsets are")
-    if not 0 <= size < 1 << 32:
-        raise InvalidArgumentError(f"{size:#x} is not a number of 32 bits, as sizes are")
-    return min(size, instance.memory.size)
+    as_int_in(start, "an address or offset", 0, MAX_ADDRESS - 1)
+    return min(as_int_in(size, "a size", 0, (1 << 32) - 1), instance.memory.size)
 
 
 def _fill(memory: GuestPhysicalMemory, runs: Iterable[MemoryRun], view: memoryview) -> int:

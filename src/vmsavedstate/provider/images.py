@@ -8,6 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import GuestMemoryError, InvalidArgumentError, PageNotMapped
+from ..integers import as_int
 from ..memory import MAX_ADDRESS, GuestPhysicalMemory
 from ..paging import AddressSpace
 from .instance import HANDLES
@@ -58,6 +59,7 @@ def ScanMemoryForDosImages(
     Raises InvalidArgumentError unless ``start`` is above ``end``, RegisterNotAvailableError, PageTablesError.
     """
     with HANDLES.get(handle) as instance:
+        start, end = as_int(start, "start"), as_int(end, "end")
         if not 0 <= end < start < MAX_ADDRESS:
             raise InvalidArgumentError(f"the scan goes downward, and {start:#x} is not above {end:#x}")
         space = instance.space(vp_id)

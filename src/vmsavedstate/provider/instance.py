@@ -11,6 +11,7 @@ from typing import TypeVar
 from ..datatypes.enums import PagingMode, VirtualProcessorArch
 from ..errors import InvalidArgumentError
 from ..files.overlay import Patch, PatchSet
+from ..integers import as_int, as_int_in
 from ..memory import MAX_ADDRESS, GuestPhysicalMemory
 from ..paging import AddressSpace
 from ..processor import VirtualProcessor
@@ -76,7 +77,8 @@ class Instance:
 
     def processor(self, vp_id: int) -> VirtualProcessor:
         """Processor ``vp_id``, 0 to count - 1, seen from its active or forced VTL. Raises InvalidArgumentError."""
-        if not isinstance(vp_id, int) or not 0 <= vp_id < len(self._processors):
+        vp_id = as_int(vp_id, "a processor id")
+        if not 0 <= vp_id < len(self._processors):
             raise InvalidArgumentError(
                 f"there is no virtual processor {vp_id}; they are 0 to {len(self._processors) - 1}"
             )
@@ -105,6 +107,7 @@ class Instance:
 
         Raises InvalidArgumentError, RegisterNotAvailableError.
         """
+        vp_id = as_int(vp_id, "a processor id")
         space = self._spaces.get(vp_id)
         if space is None:
             with self._lock:
@@ -132,6 +135,7 @@ class Instance:
         self._force(self._modes, vp_id, mode)
 
     def _force(self, forced: dict[int, Forced], vp_id: int, value: Forced) -> None:
+        vp_id = as_int(vp_id, "a processor id")
         self.processor(vp_id)
         with self._lock:
             if value:
@@ -152,6 +156,7 @@ class Instance:
 
         Raises PageNotMapped, GuestMemoryError, InvalidArgumentError, RegisterNotAvailableError.
         """
+        gva = as_int(gva, "an address")
         space = self.space(vp_id)
         firsts: list[int] = []  # where in the data the pieces begin that are in one piece in memory, too
         places: list[int] = []  # and at which guest physical addresses
@@ -175,8 +180,7 @@ class Instance:
 
         Raises InvalidArgumentError.
         """
-        if not isinstance(blocks, int) or not 0 <= blocks < MAX_ADDRESS:
-            raise InvalidArgumentError(f"{blocks!r} is not a number of blocks of 64 bits")
+        blocks = as_int_in(blocks, "a number of blocks", 0, MAX_ADDRESS - 1)
         with self._lock:
             memory: GuestPhysicalMemory = self.state.memory
             self.cache_limit = blocks
@@ -201,15 +205,15 @@ class _Handles:
     def get(self, handle: int) -> Instance:
         """The instance of a handle. Raises InvalidArgumentError, at once, for an invalid or released handle."""
         try:
-            return self._instances[handle]
-        except (KeyError, TypeError):
+            return self._instances[handle if type(handle) is int else as_int(handle, "a handle")]
+        except (KeyError, InvalidArgumentError):
             raise _no_handle(handle) from None
 
     def remove(self, handle: int) -> Instance:
         """Forget a handle. Raises InvalidArgumentError."""
         try:
-            return self._instances.pop(handle)
-        except (KeyError, TypeError):
+            return self._instances.pop(as_int(handle, "a handle"))
+        except (KeyError, InvalidArgumentError):
             raise _no_handle(handle) from None
 
 

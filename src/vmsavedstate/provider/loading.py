@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..containers.hvstorage.apply_log import apply_replay_log
-from ..errors import CompanionError, FormatError, InvalidArgumentError
+from ..errors import CompanionError, FormatError, InvalidArgumentError, NoVirtualProcessorError
 from ..findings import Finding, Severity
 from ..state import PathArgument, SavedState
 from ..state import open as open_state
@@ -42,6 +42,8 @@ def LoadSavedStateFiles(bin_file: PathArgument, vsv_file: PathArgument) -> int:
 
 def _loaded(state: SavedState) -> int:
     try:
+        if not state.processors:
+            raise NoVirtualProcessorError(f"there is no virtual processor: {state.no_processors}", file=state.files[0])
         state.lock()
     except BaseException:
         state.close()

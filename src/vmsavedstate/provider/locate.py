@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,11 @@ def LocateSavedStateFiles(vm_name: str, snapshot_name: str | None = None) -> Sav
     for folder in named:
         if not os.path.isdir(folder):
             raise SourceError(
-                "there is no such folder", file=folder, remedy=f"{FOLDERS} names folders", hresult=ERROR_FILE_NOT_FOUND
+                "there is no such folder",
+                number=errno.ENOENT,
+                file=folder,
+                remedy=f"{FOLDERS} names folders",
+                hresult=ERROR_FILE_NOT_FOUND,
             )
     found = sorted({state for folder in named for state in _states(folder, vm_name)})
     if len(found) > 1:

@@ -8,6 +8,7 @@ from ..datatypes.cenum import CEnum
 from ..datatypes.enums import PagingMode, VirtualProcessorArch
 from ..datatypes.structures import VirtualProcessorRegisterValue
 from ..errors import InvalidArgumentError
+from ..integers import as_int
 from .instance import HANDLES
 from .register_values import value_2021
 
@@ -66,6 +67,6 @@ def InKernelSpace(handle: int, vp_id: int) -> bool:
 def member(kind: type[Member], value: int) -> Member:
     """The member of an enumeration. Raises InvalidArgumentError for a number it does not have."""
     try:
-        return kind(value)
+        return kind(as_int(value, kind.__name__))
     except ValueError as error:
         raise InvalidArgumentError(f"{value!r} is not a {kind.__name__}") from error

@@ -9,6 +9,7 @@ from ..datatypes.register_ids_2018 import RegisterIdX64, RegisterIdX86
 from ..datatypes.register_ids_2021 import RegisterId
 from ..datatypes.structures import VirtualProcessorRegisterValue
 from ..errors import InvalidArgumentError
+from ..integers import as_int
 from ..processor import Registers
 from ..registers.values import FpuState, RegisterValue, SegmentRegister, TableRegister
 
@@ -23,7 +24,7 @@ def value_2021(registers: Registers, family: str, register_id: int) -> VirtualPr
     Raises InvalidArgumentError for an unknown register number or one of the other processor family;
     RegisterNotAvailableError for a register the state does not hold.
     """
-    name = _names_2021(family).get(register_id)
+    name = _names_2021(family).get(as_int(register_id, "a register id"))
     if name is None:
         raise InvalidArgumentError(
             f"{register_id} is not a REGISTER_ID of {'ARM64' if family == 'arm64' else 'x86 and x64'} processors"
@@ -41,7 +42,7 @@ def value_2018(registers: Registers, x64: bool, register_id: int) -> int:
 
     Raises InvalidArgumentError for an unknown register number, RegisterNotAvailableError.
     """
-    getter = _getters_2018(x64).get(register_id)
+    getter = _getters_2018(x64).get(as_int(register_id, "a register id"))
     if getter is None:
         raise InvalidArgumentError(f"{register_id} is not a REGISTER_ID_X{'64' if x64 else '86'}")
     return getter(registers)

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import FormatError, InvalidArgumentError
-from ..files.opening import PathArgument
-from ..files.source import Source
+from ..files.objects import FileArgument, open_evidence
+from ..integers import as_int
+from ..remedies import REGISTER_FORMS, REGISTER_JSON
 from .qemu_text import parse_qemu_monitor
-from .table import registers_of
+from .table import Register, registers_of
 from .values import FpuState, GivenRegisters, RegisterValue, SegmentRegister, TableRegister
 
 MAX_SIZE = 64 << 20
-FORMS = "give the output of QEMU's `info registers -a`, or JSON as `vmrs regs --json` prints it"
 _PARTS: Mapping[Any, type[SegmentRegister] | type[TableRegister] | type[FpuState]] = {
     SegmentRegister: SegmentRegister,
     TableRegister: TableRegister,
@@ -26,22 +26,18 @@ _PARTS: Mapping[Any, type[SegmentRegister] | type[TableRegister] | type[FpuState
 }
 
 
-def load_registers(given: PathArgument | GivenRegisters, family: str) -> GivenRegisters:
+def load_registers(given: FileArgument | GivenRegisters, family: str) -> GivenRegisters:
     """Registers by processor index. Raises SourceError, FormatError for what is neither form or names no register."""
     if isinstance(given, Mapping):
-        if not all(isinstance(index, int) for index in given):  # JSON that the caller has loaded
+        if any(isinstance(index, str) for index in given):  # JSON that the caller has loaded
             return _from_content(given, family, None)
-        for registers in given.values():
-            if not isinstance(registers, Mapping):
-                raise InvalidArgumentError(f"{registers!r} is not a mapping of register names to values")
-            _check_given(registers, family)
-        return given
-    source = Source(given)
+        return {as_int(index, "the index of a processor"): _checked(item, family) for index, item in given.items()}
+    source = open_evidence(given)
     try:
         if source.size > MAX_SIZE:
             raise FormatError(
                 f"this file of {source.size:#x} bytes is too large for one of registers", file=source.path,
-                remedy=FORMS,
+                remedy=REGISTER_FORMS,
             )  # fmt: skip
         raw = source.read(0, source.size)
     finally:
@@ -57,23 +53,49 @@ def load_registers(given: PathArgument | GivenRegisters, family: str) -> GivenRe
     if not found:
         raise FormatError(
             "there are no registers in this file", file=source.path,
-            remedy=FORMS,
+            remedy=REGISTER_FORMS,
         )  # fmt: skip
     return found
 
 
-def _check_given(registers: Mapping[str, RegisterValue], family: str) -> None:
-    """Raise InvalidArgumentError for unknown names and values of the wrong type."""
+def _checked(registers: object, family: str) -> dict[str, RegisterValue]:
+    """Registers with plain integers. Raises InvalidArgumentError for unknown names and values of the wrong type."""
+    if not isinstance(registers, Mapping):
+        raise InvalidArgumentError(f"{registers!r} is not a mapping of register names to values")
     known = registers_of(family)
+    values: dict[str, RegisterValue] = {}
     for name, value in registers.items():
         register = known.get(name)
-        if register is None or not isinstance(value, register.type) or isinstance(value, bool):
-            wanted = f"it takes {register.type.__name__}" if register else f"{family} has no register of that name"
-            raise InvalidArgumentError(f"{value!r} cannot be the value of register {name!r}: {wanted}")
-        if isinstance(value, int) and not 0 <= value < 1 << register.bits:
+        if register is None:
             raise InvalidArgumentError(
-                f"{value:#x} cannot be the value of register {name!r}: it has {register.bits} bits"
+                f"{value!r} cannot be the value of register {name!r}: {family} has no register of that name"
             )
+        values[name] = _plain(register, value)
+    return values
+
+
+def _plain(register: Register, value: Any) -> RegisterValue:
+    name = register.name
+    if register.type is int:
+        try:
+            number = as_int(value, name)
+        except InvalidArgumentError:
+            raise InvalidArgumentError(f"{value!r} cannot be the value of register {name!r}: it takes int") from None
+        if not 0 <= number < 1 << register.bits:
+            raise InvalidArgumentError(
+                f"{number:#x} cannot be the value of register {name!r}: it has {register.bits} bits"
+            )
+        return number
+    if not isinstance(value, register.type):
+        raise InvalidArgumentError(
+            f"{value!r} cannot be the value of register {name!r}: it takes {register.type.__name__}"
+        )
+    fields: Any = value
+    parts = [
+        tuple(as_int(item, name) for item in part) if isinstance(part, tuple) else as_int(part, name) for part in fields
+    ]
+    plain: RegisterValue = register.type(*parts)
+    return plain
 
 
 def _from_json(text: str, family: str, file: str) -> dict[int, dict[str, RegisterValue]]:
@@ -111,7 +133,7 @@ def _from_content(content: Any, family: str, file: str | None) -> dict[int, dict
 def _no_registers(why: str, file: str | None) -> FormatError:
     return FormatError(
         f"no registers can be read from this: {why}", file=file,
-        remedy='give {"0": {"efer": "0xd01"}}, processor index and names, or what `vmrs regs --json` prints',
+        remedy=REGISTER_JSON,
     )  # fmt: skip
 
 

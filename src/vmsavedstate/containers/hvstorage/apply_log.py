@@ -94,6 +94,7 @@ def _unwritable(shown: str, error: OSError) -> SourceError:
     denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
     return SourceError(
         f"cannot write: {error.strerror or error}",
+        number=error.errno,
         file=shown,
         remedy="a pending replay log is applied in memory whenever the file is read; to apply it, make the file writable",
         hresult=ERROR_ACCESS_DENIED if denied else ERROR_WRITE_FAULT,

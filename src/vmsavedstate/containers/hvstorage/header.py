@@ -54,7 +54,7 @@ def read_header(source: Source, log: FindingLog) -> Header:
         )
     for at, copy in zip(layout.HEADER_OFFSETS, copies, strict=True):
         if not isinstance(copy, Header):
-            log.note(source.path, at, f"header copy is not valid, the other one is used: {copy}")
+            log.note("hvs.header.copy", source.path, at, f"header copy is not valid, the other one is used: {copy}")
     header = valid[0] if len(valid) == 1 else _choose(valid[0], valid[1], source, log)
     _check(header, source, log)
     return header
@@ -83,7 +83,13 @@ def _choose(first: Header, second: Header, source: Source, log: FindingLog) -> H
                 offset=second.offset,
                 remedy="nothing says which one is in force; try another copy of the file",
             )
-        log.damage(source.path, second.offset, "both header copies claim the same sequence", found=second.sequence)
+        log.damage(
+            "hvs.header.sequence",
+            source.path,
+            second.offset,
+            "both header copies claim the same sequence",
+            found=second.sequence,
+        )
         return first
     return second if is_newer(second.sequence, first.sequence) else first
 
@@ -105,6 +111,7 @@ def _check(header: Header, source: Source, log: FindingLog) -> None:
                 remedy="strict mode; without it the file is read as the known version",
             )
         log.note(
+            "hvs.header.version",
             source.path,
             header.offset + 10,
             "newer HyperVStorage format version, read as the known one",
@@ -114,6 +121,7 @@ def _check(header: Header, source: Source, log: FindingLog) -> None:
     alignment = header.alignment
     if not layout.MIN_ALIGNMENT <= alignment <= layout.MAX_ALIGNMENT:
         log.damage(
+            "hvs.header.alignment",
             source.path,
             header.offset + 22,
             "data alignment outside of the legal range",

@@ -86,12 +86,13 @@ def find_table(source: Source, offset: int, size: int, log: FindingLog) -> KeyTa
     """The table at ``offset``, without its entries; None, with a finding, where there is none that can be read."""
     header = layout.KEY_TABLE_HEADER
     if offset + size > source.size or size < header.size:
-        log.damage(source.path, offset, "key table lies outside of the file", found=size)
+        log.damage("hvs.key-table.outside", source.path, offset, "key table lies outside of the file", found=size)
         size = min(size, source.size - offset)
         if size < header.size:
             return None
     if size > layout.MAX_TABLE_BYTES:
         log.damage(
+            "hvs.key-table.size",
             source.path,
             offset,
             "key table is absurdly large",
@@ -103,14 +104,28 @@ def find_table(source: Source, offset: int, size: int, log: FindingLog) -> KeyTa
     signature, index, sequence, stored = header.unpack(raw)
     if signature != layout.KEY_TABLE_SIGNATURE:
         log.damage(
-            source.path, offset, "key table signature", found=signature, expected=f"{layout.KEY_TABLE_SIGNATURE:#x}"
+            "hvs.key-table.signature",
+            source.path,
+            offset,
+            "key table signature",
+            found=signature,
+            expected=f"{layout.KEY_TABLE_SIGNATURE:#x}",
         )
         return None
     computed = checksum(raw, layout.KEY_TABLE_CHECKSUM_AT)
     if computed != stored:
-        log.damage(source.path, offset + 6, "key table header: wrong checksum", found=stored, expected=f"{computed:#x}")
+        log.damage(
+            "hvs.key-table.checksum",
+            source.path,
+            offset + 6,
+            "key table header: wrong checksum",
+            found=stored,
+            expected=f"{computed:#x}",
+        )
     if index == 0:
-        log.damage(source.path, offset + 2, "key table has the index 0, which stands for the root")
+        log.damage(
+            "hvs.key-table.index", source.path, offset + 2, "key table has the index 0, which stands for the root"
+        )
     return KeyTable(offset, size, index, sequence)
 
 
@@ -126,10 +141,16 @@ def scan_table(table: KeyTable, source: Source, log: FindingLog, records: KeyRec
         if shape is None:
             shape = records.add_shape(data[at : at + 12])
             if shape.kind not in layout.KEY_TYPE_NAMES and shape.kind != KEY_FREE:
-                log.note(source.path, base + at, "key of unknown type", found=shape.kind)
+                log.note("key.type", source.path, base + at, "key of unknown type", found=shape.kind)
         kind, size, pointer, data_size, type_name, prefix_checksum, siblings = shape
         if size < 21 or at + size > end:
-            log.damage(source.path, base + at + 2, "key entry leaves its table, the rest of it is lost", found=size)
+            log.damage(
+                "hvs.key.leaves-table",
+                source.path,
+                base + at + 2,
+                "key entry leaves its table, the rest of it is lost",
+                found=size,
+            )
             return
         stored, sequence, name_size = unpack(data, at + 12)
         data_at = at + 21 + name_size
@@ -142,13 +163,24 @@ def scan_table(table: KeyTable, source: Source, log: FindingLog, records: KeyRec
         else:
             data_end = data_at + _variable_size(data, kind, prefix_checksum, at, data_at, size, stored)
         if data_end > at + size:
-            log.damage(source.path, base + at, "value of a key is longer than its entry", found=data_end - data_at)
+            log.damage(
+                "hvs.key.value-size",
+                source.path,
+                base + at,
+                "value of a key is longer than its entry",
+                found=data_end - data_at,
+            )
             at += size
             continue
         computed = crc32(data[at + 16 : data_end], prefix_checksum)
         if computed != stored:
             log.damage(
-                source.path, base + at + 12, "key entry: wrong checksum", found=stored, expected=f"{computed:#x}"
+                "hvs.key.checksum",
+                source.path,
+                base + at + 12,
+                "key entry: wrong checksum",
+                found=stored,
+                expected=f"{computed:#x}",
             )
         if pointer:
             value_size, value_at = unpack_pointer(data, data_at)
@@ -163,13 +195,20 @@ def scan_table(table: KeyTable, source: Source, log: FindingLog, records: KeyRec
             records.nodes[table.index << 32 | at] = key
         at += size
     if at != end:
-        log.damage(source.path, base + at, "key entries do not fill their table", found=at, expected=f"{end:#x}")
+        log.damage(
+            "hvs.key-table.fill",
+            source.path,
+            base + at,
+            "key entries do not fill their table",
+            found=at,
+            expected=f"{end:#x}",
+        )
 
 
 def _check_free(source: Source, at: int, stored: int, log: FindingLog) -> None:
     if stored:
         message = "free key entry carries a checksum, it may have been a key"
-        log.damage(source.path, at + 12, message, found=stored)
+        log.damage("hvs.key.free-checksum", source.path, at + 12, message, found=stored)
 
 
 def _variable_size(data: bytes, kind: int, prefix_checksum: int, at: int, data_at: int, size: int, stored: int) -> int:

@@ -72,11 +72,11 @@ class ObjectTableReader:
         where = at if first else named_at
         if at in self.directory.tables:
             if not self._loop_reported:
-                damage(path, where, "object tables form a loop, the chain ends here", found=at)
+                damage("hvs.object-table.loop", path, where, "object tables form a loop, the chain ends here", found=at)
             self._loop_reported = True
             return []
         if at + layout.OBJECT_TABLE_HEADER.size > self.source.size:
-            damage(path, where, "chained object table lies outside of the file", found=at)
+            damage("hvs.object-table.outside", path, where, "chained object table lies outside of the file", found=at)
             return []
         signature, count = self._header(at)
         if signature != layout.OBJECT_TABLE_SIGNATURE:
@@ -88,13 +88,25 @@ class ObjectTableReader:
                     offset=at,
                     remedy="the file is damaged; try another copy of it",
                 )
-            damage(path, at, "chained object table", found=signature, expected=f"{layout.OBJECT_TABLE_SIGNATURE:#010x}")
+            damage(
+                "hvs.object-table.signature",
+                path,
+                at,
+                "chained object table",
+                found=signature,
+                expected=f"{layout.OBJECT_TABLE_SIGNATURE:#010x}",
+            )
             return []
         count = self._bounded_count(at, size, count)
         self.directory.tables[at] = size
         self._bytes += size
         if self._bytes > self.source.size or self.directory.entries + count > MAX_ENTRIES:
-            damage(path, at, "object tables add up to more than the file can hold, the chain ends here")
+            damage(
+                "hvs.object-table.total",
+                path,
+                at,
+                "object tables add up to more than the file can hold, the chain ends here",
+            )
             return []
         raw = self.source.read(at + layout.OBJECT_TABLE_HEADER.size, count * layout.OBJECT_ENTRY.size)
         return self._take_entries(raw, at + layout.OBJECT_TABLE_HEADER.size)
@@ -111,10 +123,22 @@ class ObjectTableReader:
             capacity = (pages - layout.OBJECT_TABLE_HEADER.size) // layout.OBJECT_ENTRY.size
         filled = count == capacity
         if count > room:
-            self.log.damage(self.source.path, at + 4, "object table reaches behind its end", found=count, expected=room)
+            self.log.damage(
+                "hvs.object-table.count",
+                self.source.path,
+                at + 4,
+                "object table reaches behind its end",
+                found=count,
+                expected=room,
+            )
         elif not filled:
             self.log.damage(
-                self.source.path, at + 4, "object table is not filled to its size", found=count, expected=capacity
+                "hvs.object-table.fill",
+                self.source.path,
+                at + 4,
+                "object table is not filled to its size",
+                found=count,
+                expected=capacity,
             )
         return max(0, min(count, room))
 
@@ -134,14 +158,22 @@ class ObjectTableReader:
                 continue
             if kind == FILE_OBJECT:
                 if offset in file_objects:
-                    self.log.damage(self.source.path, base + at, "two entries name the same file object", found=offset)
+                    self.log.damage(
+                        "hvs.object.same",
+                        self.source.path,
+                        base + at,
+                        "two entries name the same file object",
+                        found=offset,
+                    )
                 file_objects[offset] = size
             elif kind == ObjectType.KEY_TABLE:
                 key_tables.append((offset, size))
             elif kind == ObjectType.OBJECT_TABLE:
                 chained.append((offset, size, base + at))
             elif kind != ObjectType.FREE:
-                self.log.note(self.source.path, base + at, "object of unknown type, ignored", found=kind)
+                self.log.note(
+                    "hvs.object.type", self.source.path, base + at, "object of unknown type, ignored", found=kind
+                )
         self._report_bad(bad_run)
         return chained
 
@@ -154,7 +186,9 @@ class ObjectTableReader:
                 number = index + 1 - start
                 what = "object table entry" if number == 1 else f"{number} object table entries from here on"
                 values = self._checksums(places[start]) if number == 1 else {}
-                self.log.damage(self.source.path, places[start], f"{what}: wrong checksum", **values)
+                self.log.damage(
+                    "hvs.object.checksum", self.source.path, places[start], f"{what}: wrong checksum", **values
+                )
                 start = index + 1
 
     def _checksums(self, at: int) -> dict[str, int]:
@@ -171,7 +205,7 @@ class ObjectTableReader:
         if any(map(gt, ends, starts[1:])):  # in C for the sound case
             self._list_overlaps(spans)
         if starts and starts[0] < layout.FIRST_OBJECT_TABLE:
-            self.log.damage(self.source.path, starts[0], "object overlaps the file headers")
+            self.log.damage("hvs.object.over-header", self.source.path, starts[0], "object overlaps the file headers")
 
     def _list_overlaps(self, spans: list[tuple[int, int]]) -> None:
         """One finding per object that reaches over others: a single wrong size may cover a whole file."""
@@ -187,4 +221,4 @@ class ObjectTableReader:
         if not covered:
             return
         others = "the object behind it" if covered == 1 else f"{covered} objects behind it"
-        self.log.damage(self.source.path, place, f"object up to {end:#x} overlaps {others}")
+        self.log.damage("hvs.object.overlap", self.source.path, place, f"object up to {end:#x} overlaps {others}")

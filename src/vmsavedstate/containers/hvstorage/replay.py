@@ -41,6 +41,7 @@ def pending_patches(source: Source, header: Header, log: FindingLog) -> list[Pat
     patches = _read_entries(source, header, _pending_count(source, header, log))
     if isinstance(patches, _Refused):
         log.damage(
+            "hvs.replay-log.damaged",
             source.path,
             patches.offset,
             f"pending replay log is damaged, nothing of it is applied: {patches.message}",
@@ -50,6 +51,7 @@ def pending_patches(source: Source, header: Header, log: FindingLog) -> list[Pat
         return []
     if patches:
         log.refusable(
+            "hvs.replay-log.pending",
             source.path,
             header.replay_log_offset + 8,
             "replay log with pending entries, applied in memory only "
@@ -84,7 +86,13 @@ def _pending_count(source: Source, header: Header, log: FindingLog) -> int:
     at, size = header.replay_log_offset, layout.REPLAY_HEADER.size
 
     def invalid(offset: int, message: str, **values: object) -> int:
-        log.damage(source.path, offset, f"replay log header is invalid, the log counts as empty: {message}", **values)
+        log.damage(
+            "hvs.replay-log.header",
+            source.path,
+            offset,
+            f"replay log header is invalid, the log counts as empty: {message}",
+            **values,
+        )
         return 0
 
     if at + size > source.size:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from operator import attrgetter, itemgetter
 
 from ...errors import FormatError
-from ...files.opening import PathArgument
+from ...files.objects import FileArgument, open_evidence
 from ...files.ranges import Coverage
 from ...files.source import Source
 from ...findings import FindingLog
@@ -50,13 +50,13 @@ class Store(KeyTree):
         self._grow(records)
 
     @classmethod
-    def open(cls, path: PathArgument, *, strict: bool = False) -> Store:
-        """Open a ``.vmrs`` or ``.vmcx`` file.
+    def open(cls, path: FileArgument, *, strict: bool = False) -> Store:
+        """Open a ``.vmrs`` or ``.vmcx`` file, by path or as a seekable binary file object.
 
         Raises SourceError, FormatError (not HyperVStorage), CorruptFileError; with ``strict`` the latter also for
         everything that is otherwise a finding, except harmless notes.
         """
-        source = Source(path)
+        source = open_evidence(path)
         try:
             if not has_signature(source):
                 raise FormatError(
@@ -82,7 +82,7 @@ class Store(KeyTree):
         behind = [start for start, _ in spans if start >= self.source.size]
         if behind:
             self.log.loss(
-                self.source.path, self.source.size,
+                "hvs.truncated", self.source.path, self.source.size,
                 f"the file is truncated: {len(behind)} of its {len(spans)} objects lie behind its end",
                 found=self.source.size, expected=f"{max(start + size for start, size in spans):#x}",
             )  # fmt: skip
@@ -93,7 +93,7 @@ class Store(KeyTree):
         listed = self.objects.key_tables
         if len(listed) > layout.MAX_KEY_TABLES:
             at = listed[layout.MAX_KEY_TABLES][0]
-            self.log.damage(self.source.path, at, "too many key tables", found=len(listed))
+            self.log.damage("hvs.key-table.count", self.source.path, at, "too many key tables", found=len(listed))
         covered = Coverage()
         # The small ones first: a wrong, large size must not hide the tables behind it.
         for offset, size in sorted(listed[: layout.MAX_KEY_TABLES], key=itemgetter(1)):
@@ -102,16 +102,25 @@ class Store(KeyTree):
                 continue
             free = covered.add(offset, offset + table.size)
             if free != [(offset, offset + table.size)]:
-                self.log.damage(self.source.path, offset, "key table overlaps another one", found=table.size)
+                self.log.damage(
+                    "hvs.key-table.overlap",
+                    self.source.path,
+                    offset,
+                    "key table overlaps another one",
+                    found=table.size,
+                )
                 if not free or free[0][0] != offset:
                     continue
                 table = replace(table, size=free[0][1] - offset)
             other = tables.get(table.index)
             if other is not None:
                 self.log.damage(
-                    self.source.path, offset, f"two key tables have one index, the other is at {other.offset:#x}",
+                    "hvs.key-table.same-index",
+                    self.source.path,
+                    offset,
+                    f"two key tables have one index, the other is at {other.offset:#x}",
                     found=table.index,
-                )  # fmt: skip
+                )
                 if not is_newer(table.sequence, other.sequence):
                     continue
             tables[table.index] = table
@@ -128,9 +137,12 @@ class Store(KeyTree):
             else:
                 for key in keys:
                     self.log.damage(
-                        self.source.path, key.offset + 6, f"parent of key {key.name!r} is not a node of this file",
+                        "hvs.key.parent",
+                        self.source.path,
+                        key.offset + 6,
+                        f"parent of key {key.name!r} is not a node of this file",
                         found=f"table {place >> 32:#x}, offset {place & 0xFFFFFFFF:#x}",
-                    )  # fmt: skip
+                    )
                 self.orphans.extend(keys)
         self._cut_loops(list(records.nodes.values()))
 
@@ -144,15 +156,16 @@ class Store(KeyTree):
             room = objects.get(at)
             if room is not None and size <= room and at + size <= limit:
                 continue
-            report = self.log.damage
-            if at + size > limit:
-                message = f"value of {size:#x} bytes lies outside of the file of {limit:#x} bytes"
-                report = self.log.loss  # reading this key fails; its neighbours stay usable (section 11)
+            name, place = f"key {key.name!r}", (self.source.path, key.offset)
+            if at + size > limit:  # reading this key fails; its neighbours stay usable (section 11)
+                message = f"{name}: value of {size:#x} bytes lies outside of the file of {limit:#x} bytes"
+                self.log.loss("hvs.key.outside", *place, message, found=at)
             elif room is None:
-                message = "value is not a file object of the object tables"
+                message = f"{name}: value is not a file object of the object tables"
+                self.log.damage("hvs.key.no-object", *place, message, found=at)
             else:
-                message = f"value of {size:#x} bytes is larger than its file object of {room:#x}"
-            report(self.source.path, key.offset, f"key {key.name!r}: {message}", found=at)
+                message = f"{name}: value of {size:#x} bytes is larger than its file object of {room:#x}"
+                self.log.damage("hvs.key.beyond-object", *place, message, found=at)
 
     def _cut_loops(self, nodes: list[KeyEntry]) -> None:
         """Nodes that the root does not reach, or only too deep, become orphans so that nothing recurses for ever."""
@@ -165,7 +178,9 @@ class Store(KeyTree):
         lost = [node for node in nodes if id(node) not in reached]
         reason = "nested too deep" if level else "its parents form a ring"
         for node in lost:
-            self.log.damage(self.source.path, node.offset, f"key {node.name!r} cannot be reached: {reason}")
+            self.log.damage(
+                "hvs.key.unreachable", self.source.path, node.offset, f"key {node.name!r} cannot be reached: {reason}"
+            )
         cut = set(map(id, lost))
         for above in {id(node.parent): node.parent for node in lost if node.parent is not None}.values():
             set_children(above, [child for child in above.children if id(child) not in cut])

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ...errors import InvalidArgumentError
 from ...files.new_file import CompletesOnExit, NewFile
 from ...files.opening import PathArgument
+from ...integers import as_int
 from . import layout
 from .checksum import sealed
 from .layout import KeyType, ObjectType, align
@@ -74,7 +75,9 @@ class StoreWriter(CompletesOnExit):
 
         Uncovered stretches become holes in the file where the file system has them.
         """
-        self._add_external(path, KeyType.ARRAY, size, pieces)
+        self._add_external(
+            path, KeyType.ARRAY, as_int(size, "a size"), ((as_int(at, "an offset"), data) for at, data in pieces)
+        )
 
     def _add_external(self, path: str, kind: int, size: int, pieces: Iterable[tuple[int, bytes]]) -> None:
         if not layout.EXTERNAL_FROM <= size <= MAX_VALUE:
@@ -233,10 +236,12 @@ def _empty_replay_log() -> bytes:
 
 def _encode(kind: int, value: int | float | bool | str | bytes, path: str) -> bytes:
     try:
-        if kind == KeyType.BOOL and isinstance(value, int) and value in (0, 1):
-            return value.to_bytes(4, "little")
-        if kind in _NUMBERS:
-            return _NUMBERS[KeyType(kind)].pack(value)
+        if kind == KeyType.BOOL and not isinstance(value, (str, bytes, float)) and value in (0, 1):
+            return int(value).to_bytes(4, "little")
+        if kind in (KeyType.INT, KeyType.UINT):
+            return _NUMBERS[KeyType(kind)].pack(as_int(value, path))
+        if kind == KeyType.DOUBLE and not isinstance(value, (str, bytes)):
+            return _NUMBERS[KeyType.DOUBLE].pack(value)
         if kind == KeyType.STRING and isinstance(value, str):
             return value.encode("utf-16-le", errors="surrogatepass")  # without NUL, as Windows writes them
         if kind == KeyType.ARRAY and isinstance(value, (bytes, bytearray, memoryview)):

@@ -43,12 +43,23 @@ class LegacyStore(KeyTree):
     def _read_file(self, source: Source) -> LegacyHeader:
         header = _read_header(source)
         if header.unknown_0x8 != layout.UNKNOWN_AT_8:
-            self.log.note(source.path, 8, "unknown header field", found=header.unknown_0x8, expected="0x1")
+            self.log.note(
+                "legacy.header.unknown",
+                source.path,
+                8,
+                "unknown header field",
+                found=header.unknown_0x8,
+                expected="0x1",
+            )
         used = min(header.names_used, header.names_capacity)
         if used != header.names_used:
-            self.log.damage(source.path, 36, "more name bytes used than there are", found=header.names_used)
+            self.log.damage(
+                "legacy.names.used", source.path, 36, "more name bytes used than there are", found=header.names_used
+            )
         if header.names_offset + used > source.size:
-            self.log.damage(source.path, 24, "name area lies outside of the file", found=header.names_offset)
+            self.log.damage(
+                "legacy.names.outside", source.path, 24, "name area lies outside of the file", found=header.names_offset
+            )
             used = max(0, source.size - header.names_offset)
         names = source.read(header.names_offset, used) if used else b""
         self._read_entries(source, header, names)
@@ -59,7 +70,9 @@ class LegacyStore(KeyTree):
         step = layout.ENTRY.size
         capacity = min(header.index_capacity, MAX_ENTRIES, max(0, source.size - header.index_offset) // step)
         if capacity != header.index_capacity:
-            self.log.damage(source.path, 12, "index is larger than the file", found=header.index_capacity)
+            self.log.damage(
+                "legacy.index.size", source.path, 12, "index is larger than the file", found=header.index_capacity
+            )
         raw = source.read(header.index_offset, capacity * step)
         length_sum = 0
         for at in range(0, len(raw), step):
@@ -70,6 +83,7 @@ class LegacyStore(KeyTree):
             self._take_entry(source, header.index_offset + at, fields, names)
         if length_sum != header.names_used:
             self.log.damage(
+                "legacy.index.lengths",
                 source.path,
                 header.index_offset,
                 "name lengths of the index do not add up to the used name bytes, entries may be missing",
@@ -81,30 +95,57 @@ class LegacyStore(KeyTree):
         name_offset, name_size, in_use, kind, allocated, size, position = fields
         raw_name = names[name_offset : name_offset + name_size]
         if len(raw_name) != name_size or not raw_name.endswith(b"\0"):
-            self.log.damage(source.path, at, "name of an index entry is not in the name area", found=name_offset)
+            self.log.damage(
+                "legacy.entry.name",
+                source.path,
+                at,
+                "name of an index entry is not in the name area",
+                found=name_offset,
+            )
         if in_use != 1:
-            self.log.note(source.path, at + 6, "index entry with an unknown mark", found=in_use, expected="0x1")
+            self.log.note(
+                "legacy.entry.mark",
+                source.path,
+                at + 6,
+                "index entry with an unknown mark",
+                found=in_use,
+                expected="0x1",
+            )
         type_name = layout.TYPE_NAMES.get(kind)
         if type_name is None:
             type_name = f"unknown({kind})"
-            self.log.note(source.path, at + 7, "key of unknown type", found=kind)
+            self.log.note("key.type", source.path, at + 7, "key of unknown type", found=kind)
         path = raw_name.rstrip(b"\0").decode("utf-8", errors="surrogateescape")
         parts = [part for part in path[:MAX_NAME].split("/") if part] or [f"(unnamed at {at:#x})"]
         if len(path) > MAX_NAME or len(parts) > MAX_DEPTH:
-            self.log.damage(source.path, at + 4, "name of an index entry is absurdly long, it is cut", found=len(path))
+            self.log.damage(
+                "legacy.entry.name-size",
+                source.path,
+                at + 4,
+                "name of an index entry is absurdly long, it is cut",
+                found=len(path),
+            )
             parts = [*parts[: MAX_DEPTH - 1], "/".join(parts[MAX_DEPTH - 1 :])] if len(parts) > MAX_DEPTH else parts
         external = allocated != 0
         if not external and size > layout.INLINE_LIMIT:
-            self.log.damage(source.path, at + 12, f"value of {path!r} does not fit into its entry", found=size)
+            self.log.damage(
+                "legacy.entry.inline",
+                source.path,
+                at + 12,
+                f"value of {path!r} does not fit into its entry",
+                found=size,
+            )
             size = layout.INLINE_LIMIT
         if external and size > allocated:
-            self.log.damage(source.path, at + 12, f"value of {path!r} is larger than its extent", found=size)
+            self.log.damage(
+                "legacy.entry.extent", source.path, at + 12, f"value of {path!r} is larger than its extent", found=size
+            )
         value_at = position if external else at + layout.ENTRY_VALUE_AT
         if value_at + size > source.size:
             message = (
                 f"value of {path[:MAX_NAME]!r} ({size:#x} bytes) lies outside of the file of {source.size:#x} bytes"
             )
-            self.log.loss(source.path, at + 16, message, found=value_at)
+            self.log.loss("legacy.entry.outside", source.path, at + 16, message, found=value_at)
         entry = KeyEntry(parts[-1], type_name, source, self.log, at, value_at, size, external=external)
         self._hang(entry, parts[:-1], source, at)
 

@@ -7,9 +7,10 @@ import os
 from ...containers.legacy.reader import LegacyStore
 from ...containers.legacy.signature import has_signature
 from ...errors import CompanionError
-from ...files.opening import PathArgument
+from ...files.objects import FileArgument, open_evidence
 from ...files.source import Source
 from ...findings import FindingLog
+from ...remedies import GIVE_COMPANION_OBJECT, NAME_COMPANION
 from ...snapshot import Snapshot
 from ..detect import Inputs
 from .keys import numbered
@@ -55,9 +56,11 @@ def open_source(source: Source, inputs: Inputs, log: FindingLog) -> Snapshot:
         raise
 
 
-def _open_companion(source: Source, companion: PathArgument | None) -> Source:
+def _open_companion(source: Source, companion: FileArgument | None) -> Source:
     if companion is not None:
-        other = Source(companion)
+        other = open_evidence(companion)
+    elif source.from_object:
+        raise CompanionError("this is one file of a .bin/.vsv pair", file=source.path, remedy=GIVE_COMPANION_OBJECT)
     else:
         candidates = companion_paths(source.path)
         found = [path for path in candidates if os.path.exists(path)]
@@ -66,7 +69,7 @@ def _open_companion(source: Source, companion: PathArgument | None) -> Source:
             error = CompanionError(
                 f"the other half of this .bin/.vsv pair is missing (looked for {looked})",
                 file=source.path,
-                remedy="put it beside this file, or name it as companion (--companion)",
+                remedy=NAME_COMPANION,
             )
             error.absent = True
             raise error

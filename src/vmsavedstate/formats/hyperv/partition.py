@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ...errors import NoVirtualProcessorError
 from ...findings import FindingLog
 from ...registers.values import RegisterValue
+from ...remedies import CUT_SHORT
 from ...snapshot import CpuidLeaf, ProcessorRecord, StateChunk
 from . import registers
 from .layout import partition_state as layout
@@ -88,7 +89,7 @@ class _Reader:
                 "the partition state holds no virtual processor",
                 file=self.blob.file,
                 offset=self.blob.offset,
-                remedy="the state was cut short or is damaged; `vmrs verify` lists what was found",
+                remedy=CUT_SHORT,
             )
         self._compare_vp_lists()
         self._report_bare()
@@ -129,12 +130,18 @@ class _Reader:
         """One note per id; every chunk is in the list of chunks."""
         if chunk.id not in self.unknown_ids:
             self.unknown_ids.add(chunk.id)
-            self.blob.note(chunk.offset, f"chunk of unknown id {chunk.id:#010x}, kept unread", found=len(chunk.data))
+            self.blob.note(
+                "partition.chunk.unknown",
+                chunk.offset,
+                f"chunk of unknown id {chunk.id:#010x}, kept unread",
+                found=len(chunk.data),
+            )
 
     def _long_enough(self, chunk: Chunk, size: int) -> bool:
         if len(chunk.data) >= size:
             return True
         self.blob.damage(
+            "partition.chunk.short",
             chunk.offset,
             f"chunk {chunk.name} is too short, it is left out",
             found=len(chunk.data),
@@ -145,9 +152,11 @@ class _Reader:
     def _prolog(self, chunk: Chunk) -> None:
         _, summary, self.vendor = layout.PROLOG.unpack_from(chunk.data)
         if summary:
-            self.blob.note(chunk.offset, "this is a summary state, it may be incomplete", found=summary)
+            self.blob.note(
+                "partition.summary", chunk.offset, "this is a summary state, it may be incomplete", found=summary
+            )
         if self.vendor not in layout.VENDORS:
-            self.blob.note(chunk.offset, "unknown processor vendor, read as x86", found=self.vendor)
+            self.blob.note("partition.vendor", chunk.offset, "unknown processor vendor, read as x86", found=self.vendor)
 
     def _partition_vtl(self, chunk: Chunk) -> None:
         if self._long_enough(chunk, 1):
@@ -158,13 +167,21 @@ class _Reader:
     def _check_vtl(self, chunk: Chunk) -> None:
         if chunk.data[0] > HIGHEST_VTL:
             self.blob.damage(
-                chunk.offset, "a virtual trust level that cannot be", found=chunk.data[0], expected="0 to 15"
+                "partition.vtl",
+                chunk.offset,
+                "a virtual trust level that cannot be",
+                found=chunk.data[0],
+                expected="0 to 15",
             )
 
     def _os_id(self, chunk: Chunk) -> None:
         if self._long_enough(chunk, 8):
             if self.partition_vtl in self.os_ids:
-                self.blob.note(chunk.offset, f"second guest OS id of VTL {self.partition_vtl}, the first one counts")
+                self.blob.note(
+                    "partition.guest-os.twice",
+                    chunk.offset,
+                    f"second guest OS id of VTL {self.partition_vtl}, the first one counts",
+                )
             self.os_ids.setdefault(self.partition_vtl, int.from_bytes(chunk.data[:8], "little"))
 
     def _cpuid(self, chunk: Chunk) -> None:
@@ -173,7 +190,13 @@ class _Reader:
         _, count, _, _ = layout.CPUID_HEADER.unpack_from(chunk.data)
         room = (len(chunk.data) - layout.CPUID_HEADER.size) // layout.CPUID_LEAF.size
         if count > room:
-            self.blob.damage(chunk.offset, "more CPUID leaves than the chunk holds", found=count, expected=f"{room:#x}")
+            self.blob.damage(
+                "partition.cpuid.count",
+                chunk.offset,
+                "more CPUID leaves than the chunk holds",
+                found=count,
+                expected=f"{room:#x}",
+            )
         leaves = (
             layout.CPUID_LEAF.unpack_from(chunk.data, layout.CPUID_HEADER.size + index * layout.CPUID_LEAF.size)
             for index in range(min(count, room))
@@ -186,7 +209,10 @@ class _Reader:
         bitmap = chunk.data[4 : 4 + MAX_VPS // 8]
         if any(chunk.data[4 + MAX_VPS // 8 :]):
             self.blob.damage(
-                chunk.offset, f"the list of processors goes beyond number {MAX_VPS}", found=len(chunk.data)
+                "partition.processors.list-size",
+                chunk.offset,
+                f"the list of processors goes beyond number {MAX_VPS}",
+                found=len(chunk.data),
             )
         self.listed_vps = {
             8 * place + bit for place, byte in enumerate(bitmap) if byte for bit in range(8) if byte >> bit & 1
@@ -198,11 +224,18 @@ class _Reader:
             return
         index = int.from_bytes(chunk.data[:4], "little")
         if index >= MAX_VPS:
-            self.blob.damage(chunk.offset, "a processor of an absurd number, it is left out", found=index)
+            self.blob.damage(
+                "partition.processors.number",
+                chunk.offset,
+                "a processor of an absurd number, it is left out",
+                found=index,
+            )
             self.current, self.current_index = None, None
             return
         if index in self.vps:
-            self.blob.damage(chunk.offset, "a second row of chunks for one processor", found=index)
+            self.blob.damage(
+                "partition.processors.twice", chunk.offset, "a second row of chunks for one processor", found=index
+            )
         self.current = self.vps.setdefault(index, _VpState())
         self.current.vtl = 0
         self.current_index = index
@@ -210,7 +243,11 @@ class _Reader:
     def _vp_chunk(self, chunk: Chunk) -> None:
         vp = self.current
         if vp is None:
-            self.blob.damage(chunk.offset, f"processor chunk {chunk.id:#010x} before any processor")
+            self.blob.damage(
+                "partition.chunk.before-processor",
+                chunk.offset,
+                f"processor chunk {chunk.id:#010x} before any processor",
+            )
             self._list(chunk, None, 0)
             return
         if chunk.id == ChunkId.VP_VTL and self._long_enough(chunk, 1):
@@ -235,6 +272,7 @@ class _Reader:
                 return
             if len(chunk.data) > size:
                 self.blob.note(
+                    "partition.chunk.long",
                     chunk.offset,
                     f"chunk {chunk.name} is longer than known",
                     found=len(chunk.data),
@@ -242,15 +280,26 @@ class _Reader:
                 )
         level = registers.stored_cpl(chunk.data) if chunk.id == ChunkId.VP_SEGMENT_REGISTERS else None
         if level is not None and level > 3:
-            self.blob.damage(chunk.offset, "a privilege level that cannot be", found=level, expected="0 to 3")
+            self.blob.damage(
+                "partition.privilege-level",
+                chunk.offset,
+                "a privilege level that cannot be",
+                found=level,
+                expected="0 to 3",
+            )
         kept = vp.chunks.setdefault(vp.vtl, {})
         if size is not None and chunk.id in kept:
-            self.blob.damage(chunk.offset, f"second chunk {chunk.name} of one processor and VTL, the first one counts")
+            self.blob.damage(
+                "partition.chunk.twice",
+                chunk.offset,
+                f"second chunk {chunk.name} of one processor and VTL, the first one counts",
+            )
         kept.setdefault(chunk.id, chunk.data)
 
     def _compare_vp_lists(self) -> None:
         if self.listed_vps is not None and self.listed_vps != set(self.vps):
             self.blob.damage(
+                "partition.processors.list",
                 0,
                 "the list of processors and the processors that follow disagree; those that follow count",
                 found=_indices(self.vps),
@@ -261,7 +310,11 @@ class _Reader:
         """A processor without general registers: odd, and every tool will miss them."""
         for index, vp in sorted(self.vps.items()):
             if not any(ChunkId.VP_GP_REGISTERS in chunks for chunks in vp.chunks.values()):
-                self.blob.note(0, f"the processor with the index {index} has no general registers in this state")
+                self.blob.note(
+                    "partition.processors.bare",
+                    0,
+                    f"the processor with the index {index} has no general registers in this state",
+                )
 
     def _processor(self, index: int, vp: _VpState) -> ProcessorRecord:
         vtls = tuple(sorted(vp.vtls or {0}))

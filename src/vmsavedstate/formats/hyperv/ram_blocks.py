@@ -6,7 +6,6 @@ only the pages asked for are decoded.
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from typing import NamedTuple
 from ... import codec
 from ...cache import ByteCache
 from ...containers.keytree import KeyEntry
+from ...files.ranges import Coverage
 from ...findings import FindingLog
 from ...snapshot import Unreadable
 from .layout.memory import BLOCK, BLOCK_SHIFT, PAGE
@@ -23,8 +23,6 @@ PAGE_CACHE = 32 << 20
 WINDOW = 64 << 10  # bytes of tokens read at a time while a block is indexed
 BULK = BLOCK // 4  # from here on a block is read as a whole: one read instead of several windows
 SMALL = 4 * PAGE  # reads up to this size go through the page cache
-
-MAX_THREADS = 8
 
 _SEGMENT = codec.SEGMENT.size
 
@@ -120,19 +118,12 @@ class RamBlocks:
             "stored_bytes": sum(entry.size for entry in self._blocks.values()),
         }
 
-    def check(self) -> Iterator[int]:
-        """Read and decode every block once, on all processors; yields the bytes done so far."""
-        from concurrent.futures import ThreadPoolExecutor  # costs 30 ms, and only this needs it
-
-        def one(number: int) -> None:
+    def check(self, done: Coverage) -> Iterator[int]:
+        """Read and decode every block that is not wholly in ``done``; yields the bytes done so far."""
+        rest = [number for number in sorted(self._blocks) if not done.covers(number * BLOCK, (number + 1) * BLOCK)]
+        for count, number in enumerate(rest, start=1):
             self._read_in_block(number, 0, BLOCK)
-
-        pool = ThreadPoolExecutor(max_workers=min(MAX_THREADS, os.cpu_count() or 1))
-        try:
-            for done, _ in enumerate(pool.map(one, sorted(self._blocks)), start=1):
-                yield done * BLOCK
-        finally:
-            pool.shutdown(cancel_futures=True)  # after an interrupt nothing of a large state is left to wait for
+            yield count * BLOCK
 
     def _read_in_block(self, number: int, start: int, size: int) -> tuple[bytes, Sequence[Unreadable]]:
         entry = self._blocks.get(number)
@@ -142,7 +133,13 @@ class RamBlocks:
             return bytes(size), [self._lost(number, 0, BLOCK, "damaged", "its block lies outside of the file")]
         if entry.size > BLOCK:
             why = f"has {entry.size:#x} bytes, more than 1 MiB"
-            self._log.loss(entry.source.path, entry.offset, f"the value of {entry.path} {why}", found=entry.size)
+            self._log.loss(
+                "memory.block.size",
+                entry.source.path,
+                entry.offset,
+                f"the value of {entry.path} {why}",
+                found=entry.size,
+            )
             return bytes(size), [self._lost(number, 0, BLOCK, "damaged", f"its block {why}")]
         if entry.size == BLOCK:
             self._plain[number] = (entry.source.read, entry.value_offset)
@@ -217,7 +214,10 @@ class RamBlocks:
     ) -> Unreadable:
         at = entry.value_offset + (position or 0)
         self._log.loss(
-            entry.source.path, at, f"{entry.path} is damaged, {end - start:#x} bytes from {start:#x} on: {reason}"
+            "memory.block.damaged",
+            entry.source.path,
+            at,
+            f"{entry.path} is damaged, {end - start:#x} bytes from {start:#x} on: {reason}",
         )
         return self._lost(number, start, end, "damaged", f"its block is damaged: {reason}")
 

@@ -21,12 +21,24 @@ def read_metadata(entries: Sequence[KeyEntry], log: FindingLog) -> tuple[MemoryR
 def _read_range(entry: KeyEntry, log: FindingLog) -> MemoryRange | None:
     file, at = entry.source.path, entry.value_offset
     if entry.size < layout.RAM_METADATA_PREFIX.size:
-        log.damage(file, at, f"{entry.path} is too short, its memory is lost", found=entry.size, expected="0x30")
+        log.damage(
+            "memory.range.short",
+            file,
+            at,
+            f"{entry.path} is too short, its memory is lost",
+            found=entry.size,
+            expected="0x30",
+        )
         return None
     try:
         data = entry.read(0, min(entry.size, layout.RAM_METADATA.size))
     except CorruptFileError as error:
-        log.loss(file, entry.offset, f"{entry.path} cannot be read, its memory is lost: {error.message}")
+        log.loss(
+            "memory.range.unreadable",
+            file,
+            entry.offset,
+            f"{entry.path} cannot be read, its memory is lost: {error.message}",
+        )
         return None
     version, flags, count, backing, start = layout.RAM_METADATA_PREFIX.unpack_from(data)
     node = 0
@@ -34,12 +46,15 @@ def _read_range(entry: KeyEntry, log: FindingLog) -> MemoryRange | None:
         node = layout.RAM_METADATA.unpack(data)[5]
     if version != layout.RAM_METADATA_VERSION or entry.size != layout.RAM_METADATA.size:
         log.note(
-            file, at, f"{entry.path} has another layout than version 3 of 0x30 bytes, its first 0x20 are used",
+            "memory.range.version",
+            file,
+            at,
+            f"{entry.path} has another layout than version 3 of 0x30 bytes, its first 0x20 are used",
             found=f"version {version:#x}, {entry.size:#x} bytes",
-        )  # fmt: skip
+        )
     if not count or start + count > layout.MAX_PAGE or backing + count > layout.MAX_PAGE:
         log.damage(
-            file, at, f"{entry.path} describes impossible memory, it is left out",
+            "memory.range.impossible", file, at, f"{entry.path} describes impossible memory, it is left out",
             found=f"{count:#x} pages from guest page {start:#x}, block page {backing:#x}",
         )  # fmt: skip
         return None
@@ -55,13 +70,13 @@ def _disjoint(ranges: list[MemoryRange], log: FindingLog, file: str | None) -> t
         free = covered.add(start, end)
         if free != [(start, end)]:
             log.damage(
-                file, None, "memory ranges overlap, the first one counts",
+                "memory.range.overlap", file, None, "memory ranges overlap, the first one counts",
                 found=f"{candidate.page_count:#x} pages from guest page {start:#x}",
             )  # fmt: skip
         kept_from, kept_to = candidate.backing_page, candidate.backing_page + candidate.page_count
         if stored.add(kept_from, kept_to) != [(kept_from, kept_to)]:
             log.damage(
-                file, None, "two ranges of guest memory are kept in the same stored pages",
+                "memory.range.shared", file, None, "two ranges of guest memory are kept in the same stored pages",
                 found=f"{candidate.page_count:#x} pages from guest page {start:#x}",
             )  # fmt: skip
         for low, high in free:

@@ -10,6 +10,7 @@ from ...containers.keytree import KeyEntry, KeyTree
 from ...errors import CorruptFileError, FormatError, GuestMemoryNotFoundError, PartitionStateNotFoundError
 from ...files.ranges import Coverage
 from ...findings import FindingLog, Severity
+from ...remedies import CONFIGURATION, LIST_FINDINGS, USE_INTACT_COPY, Remedy
 from ...snapshot import MemoryRange, Snapshot
 from .keys import choose_schema, numbered
 from .layout import keys as paths
@@ -79,16 +80,16 @@ def _partition_entry(tree: KeyTree, schema: Schema, files: Sequence[str]) -> Key
         return blob
     damage = [item for item in tree.findings if item.severity is Severity.DAMAGE]
     if damage:  # the saved state may have been in what is lost
-        first = next((item for item in damage if "truncated" in item.message), damage[0])
+        first = next((item for item in damage if item.code == "hvs.truncated"), damage[0])
         number = f"{len(damage)} finding{'s' * (len(damage) > 1)}"
         raise CorruptFileError(
             f"the file is damaged ({number}), and what is left of it names no saved state; {first.message}",
             file=files[0],
             offset=first.offset,
-            remedy="use an intact copy; `vmrs verify` lists the damage, `vmrs keys` what is left",
+            remedy=USE_INTACT_COPY,
         )
     if "/savedstate" not in tree and "/configuration" in tree and files[0].lower().endswith(".vmcx"):
-        remedy = "this is the configuration of a VM: `vmrs keys` shows it; its memory is in the .vmrs beside it"
+        remedy: str | Remedy = CONFIGURATION
     else:
         remedy = (
             "production checkpoints and VMs that are running or off hold no memory: save the VM (Save-VM), or take a "
@@ -106,16 +107,27 @@ def _vm_version(tree: KeyTree, log: FindingLog, files: Sequence[str]) -> int:
             f"no key holds the VM version ({paths.VM_VERSION}, {paths.CONFIGURED_VERSION})", file=files[0]
         )
     if saved is None:
-        log.damage(files[0], None, f"{paths.VM_VERSION} is missing, {paths.CONFIGURED_VERSION} is used")
+        log.damage(
+            "state.version.missing",
+            files[0],
+            None,
+            f"{paths.VM_VERSION} is missing, {paths.CONFIGURED_VERSION} is used",
+        )
     elif configured is not None and configured != saved:
         log.damage(
-            files[0], None, f"{paths.VM_VERSION} and {paths.CONFIGURED_VERSION} disagree, the first is used",
-            found=saved, expected=f"{configured:#x}",
-        )  # fmt: skip
+            "state.version.differs",
+            files[0],
+            None,
+            f"{paths.VM_VERSION} and {paths.CONFIGURED_VERSION} disagree, the first is used",
+            found=saved,
+            expected=f"{configured:#x}",
+        )
     version = saved if saved is not None else configured
     assert version is not None
     if not 0 <= version <= 0xFFFF:
-        log.damage(files[0], None, "the VM version is outside of its 16 bits", found=hex(version))
+        log.damage(
+            "state.version.range", files[0], None, "the VM version is outside of its 16 bits", found=hex(version)
+        )
         version &= 0xFFFF
     return version
 
@@ -136,7 +148,7 @@ def _memory_ranges(tree: KeyTree, schema: Schema, log: FindingLog, files: Sequen
         entries.append(found[len(entries)])
     for number in sorted(found)[len(entries) :]:
         log.damage(
-            found[number].source.path, found[number].offset,
+            "memory.range.unreached", found[number].source.path, found[number].offset,
             f"{found[number].path} is not reached, number {len(entries)} is missing",
         )  # fmt: skip
     ranges = read_metadata(entries, log)
@@ -144,7 +156,7 @@ def _memory_ranges(tree: KeyTree, schema: Schema, log: FindingLog, files: Sequen
         raise GuestMemoryNotFoundError(
             "the saved state names no guest memory (no usable RamMemoryBlock value)",
             file=files[0],
-            remedy="`vmrs verify` lists what was found in the file",
+            remedy=LIST_FINDINGS,
         )
     return ranges
 
@@ -168,7 +180,7 @@ def _report_missing_blocks(
                 one = number == expected + 1
                 which = f"RamBlock{expected} is" if one else f"RamBlock{expected} to RamBlock{number - 1} are"
                 message = f"{which} missing, that memory cannot be read"
-                log.loss(file, None, message, found=f"{len(numbers)} blocks")
+                log.loss("memory.block.missing", file, None, message, found=f"{len(numbers)} blocks")
             expected = number + 1
 
 
@@ -181,7 +193,12 @@ def _report_same_names(tree: KeyTree, schema: Schema, log: FindingLog) -> None:
             continue
         for child in node.children:
             if child.type == "array" and names[child.name] is not child:
-                log.damage(child.source.path, child.offset, f"a second key {child.path}, the first one counts")
+                log.damage(
+                    "state.key.twice",
+                    child.source.path,
+                    child.offset,
+                    f"a second key {child.path}, the first one counts",
+                )
 
 
 def _integer(tree: KeyTree, path: str) -> int | None:
@@ -199,6 +216,6 @@ def _text(tree: KeyTree, path: str, log: FindingLog) -> str | None:
     try:
         value = entry.value
     except CorruptFileError as error:  # the rest can be read without it
-        log.loss(error.file, error.offset, error.message)
+        log.loss("state.value.unreadable", error.file, error.offset, error.message)
         return None
     return value if isinstance(value, str) else None

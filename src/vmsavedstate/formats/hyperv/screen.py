@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...containers.keytree import KeyEntry, KeyTree
 from ...errors import CorruptFileError, ScreenError
+from ...remedies import RAW_VALUES
 from ...screen import Screen
 from .layout.screen import STATE
 
@@ -37,6 +38,6 @@ def _read_screen(state: KeyEntry, pixels: KeyEntry) -> Screen:
             f"({width * height * 2:#x} bytes) are known",
             file=file,
             offset=pixels.value_offset,
-            remedy="`vmrs keys` shows the raw values",
+            remedy=RAW_VALUES,
         )
     return Screen.from_rgb565(width, height, pixels.read())

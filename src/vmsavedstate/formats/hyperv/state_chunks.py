@@ -20,13 +20,13 @@ class Blob(NamedTuple):
     offset: int
     log: FindingLog
 
-    def damage(self, at: int, message: str, **values: object) -> None:
+    def damage(self, code: str, at: int, message: str, **values: object) -> None:
         """A damage finding at byte ``at`` of the blob."""
-        self.log.damage(self.file, self.offset + at, f"partition state: {message}", **values)
+        self.log.damage(code, self.file, self.offset + at, f"partition state: {message}", **values)
 
-    def note(self, at: int, message: str, **values: object) -> None:
+    def note(self, code: str, at: int, message: str, **values: object) -> None:
         """A note at byte ``at`` of the blob."""
-        self.log.note(self.file, self.offset + at, f"partition state: {message}", **values)
+        self.log.note(code, self.file, self.offset + at, f"partition state: {message}", **values)
 
 
 MAX_CHUNKS = 1 << 20  # 30 per processor and trust level in real states
@@ -58,7 +58,13 @@ def read_envelope(blob: Blob) -> tuple[int, int]:
     if descriptor != layout.DESCRIPTOR.size or header < descriptor or header + layout.ITEM.size > size:
         raise _implausible(blob, f"its sizes are {descriptor:#x}, {header:#x} and {total:#x} in {size:#x} bytes")
     if total > size:
-        blob.damage(16, "the value is shorter than its descriptor says", found=size, expected=f"{total:#x}")
+        blob.damage(
+            "partition.envelope.short",
+            16,
+            "the value is shorter than its descriptor says",
+            found=size,
+            expected=f"{total:#x}",
+        )
     if total < header + layout.ITEM.size:
         raise _implausible(blob, f"its total size {total:#x} is smaller than its header {header:#x}")
     _check_items(blob, header, total)
@@ -71,15 +77,18 @@ def _check_items(blob: Blob, header: int, total: int) -> None:
     while at + layout.ITEM.size <= header:
         signature, _tag, own, size = layout.ITEM.unpack_from(blob.data, at)
         if signature != layout.ITEM_SIGNATURE or own != layout.ITEM.size:
-            blob.note(at, "header item without its signature", found=signature.hex())
+            blob.note("partition.envelope.signature", at, "header item without its signature", found=signature.hex())
             return
         at += own + size
     if at != header:
-        blob.note(at, "header items do not fill the header", found=at, expected=f"{header:#x}")
+        blob.note(
+            "partition.envelope.items", at, "header items do not fill the header", found=at, expected=f"{header:#x}"
+        )
     signature, _tag, own, size = layout.ITEM.unpack_from(blob.data, header)
     room = min(total, len(blob.data)) - header - layout.ITEM.size
     if signature == layout.ITEM_SIGNATURE and (own != layout.ITEM.size or size != room):
         blob.note(
+            "partition.envelope.last-item",
             header,
             "the last item's sizes do not fit the value",
             found=f"{own:#x}, {size:#x}",
@@ -92,7 +101,7 @@ def read_chunks(blob: Blob, start: int, end: int) -> Iterator[Chunk]:
     at = start
     for count in itertools.count():
         if at + layout.CHUNK.size > end:
-            blob.damage(at, "the chunk stream ends without Epilog")
+            blob.damage("partition.stream.epilog", at, "the chunk stream ends without Epilog")
             return
         number, size = layout.CHUNK.unpack_from(blob.data, at)
         data_at = at + layout.CHUNK.size
@@ -100,10 +109,14 @@ def read_chunks(blob: Blob, start: int, end: int) -> Iterator[Chunk]:
             raise _implausible(blob, f"its first chunk is {number:#x} of {size:#x} bytes instead of a Prolog of 0xfe0")
         if count == MAX_CHUNKS or (number == ChunkId.PROLOG and at != start):
             # Zeros read as one Prolog after another: a broken stream must not be walked to the end of a huge value.
-            blob.damage(at, "too many chunks, or a second Prolog: the rest is not read", found=number)
+            blob.damage(
+                "partition.stream.count", at, "too many chunks, or a second Prolog: the rest is not read", found=number
+            )
             return
         if data_at + size > end:
-            blob.damage(at, f"chunk {number:#x} leaves the blob, the rest is lost", found=size)
+            blob.damage(
+                "partition.stream.chunk-size", at, f"chunk {number:#x} leaves the blob, the rest is lost", found=size
+            )
             return
         yield Chunk(number, at, blob.data[data_at : data_at + size])
         if number == ChunkId.EPILOG:

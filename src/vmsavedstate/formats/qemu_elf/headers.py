@@ -88,11 +88,11 @@ def _notes(source: Source, offset: int, size: int, log: FindingLog, allowed: int
         name_at = at + layout.NOTE.size
         content_at = name_at + -(-name_size // 4) * 4
         if content_at + content_size > size:
-            log.damage(source.path, offset + at, "a note leaves its segment, the rest of the notes is lost",
+            log.damage("elf.note.size", source.path, offset + at, "a note leaves its segment, the rest of the notes is lost",
                        found=f"{content_size:#x} bytes")  # fmt: skip
             return
         if allowed <= 0:
-            log.damage(source.path, offset + at, "there are too many notes, the rest is not read")
+            log.damage("elf.note.count", source.path, offset + at, "there are too many notes, the rest is not read")
             return
         allowed -= 1
         owner = data[name_at : name_at + name_size].rstrip(b"\0").decode("latin-1")

@@ -41,8 +41,14 @@ def read_processors(core: ElfCore, file: str, log: FindingLog) -> Processors:
     owner, kind = ("CORE", layout.NT_PRFPREG) if core.machine == layout.EM_AARCH64 else ("QEMU", 0)
     details = [note for note in core.notes if (note.owner, note.type) == (owner, kind)]
     if details and len(details) != len(status):
-        log.damage(file, details[0].offset, "the notes of the processors do not pair up, the second ones are left out",
-                   found=len(details), expected=str(len(status)))  # fmt: skip
+        log.damage(
+            "elf.processor.pairs",
+            file,
+            details[0].offset,
+            "the notes of the processors do not pair up, the second ones are left out",
+            found=len(details),
+            expected=str(len(status)),
+        )
         details = []
     found: dict[int, Processor] = {}
     owners: dict[int, int] = {}
@@ -51,7 +57,13 @@ def read_processors(core: ElfCore, file: str, log: FindingLog) -> Processors:
         detail = details[number] if details else None
         processor = _processor(core.machine, number, note, detail, file, log)
         if processor.vp_index in found:
-            log.damage(file, note.offset, "two processors have the same number", found=processor.vp_index)
+            log.damage(
+                "elf.processor.number",
+                file,
+                note.offset,
+                "two processors have the same number",
+                found=processor.vp_index,
+            )
             processor = processor._replace(vp_index=highest + 1)
         highest = max(highest, processor.vp_index)
         found[processor.vp_index] = processor
@@ -69,8 +81,14 @@ def _chunk(note: Note, vp: int | None) -> StateChunk:
 def _processor(machine: int, number: int, status: Note, detail: Note | None, file: str, log: FindingLog) -> Processor:
     form = layout.PRSTATUS[machine]
     if len(status.data) < form.size:
-        log.damage(file, status.offset, "a processor status is too short, its registers are lost",
-                   found=len(status.data), expected=f"{form.size:#x}")  # fmt: skip
+        log.damage(
+            "elf.processor.status-size",
+            file,
+            status.offset,
+            "a processor status is too short, its registers are lost",
+            found=len(status.data),
+            expected=f"{form.size:#x}",
+        )
         return Processor(number, {}, None)
     pid = int.from_bytes(status.data[form.pid_at : form.pid_at + 4], "little")
     index = pid - 1 if 0 < pid <= 4096 else number
@@ -104,7 +122,13 @@ def _vectors(note: Note | None, file: str, log: FindingLog) -> dict[str, Registe
     if note is None:
         return {}
     if len(note.data) < layout.PRFPREG_SIZE:
-        log.damage(file, note.offset, "a set of vector registers is too short, they are lost", found=len(note.data))
+        log.damage(
+            "elf.processor.vectors-size",
+            file,
+            note.offset,
+            "a set of vector registers is too short, they are lost",
+            found=len(note.data),
+        )
         return {}
     size = layout.VECTOR_SIZE
     values: dict[str, RegisterValue] = {
@@ -120,13 +144,21 @@ def _cpu_note(note: Note, file: str, log: FindingLog) -> dict[str, RegisterValue
     data = note.data
     if len(data) < layout.CPU_NOTE_SIZE:
         log.damage(
-            file, note.offset, "QEMU's note of a processor is too short, its registers are lost", found=len(data)
+            "elf.processor.note-size",
+            file,
+            note.offset,
+            "QEMU's note of a processor is too short, its registers are lost",
+            found=len(data),
         )
         return {}
     version, _ = layout.CPU_NOTE_HEADER.unpack_from(data)
     if version != layout.CPU_NOTE_VERSION:
         log.note(
-            file, note.offset, "QEMU's note of a processor has another version, it is read as version 1", found=version
+            "elf.processor.note-version",
+            file,
+            note.offset,
+            "QEMU's note of a processor has another version, it is read as version 1",
+            found=version,
         )
     general = layout.CPU_NOTE_GENERAL.unpack_from(data, layout.CPU_NOTE_HEADER.size)
     values: dict[str, RegisterValue] = dict(zip(layout.CPU_NOTE_GENERAL_NAMES, general, strict=True))

@@ -20,15 +20,23 @@ def add_registers(processor: Processor, given: Mapping[str, RegisterValue], file
         own = processor.registers.get(name)
         if own is not None and own != value:
             log.note(
-                file, None, f"VP index {processor.vp_index}: the register {name} that was given differs, the dump's counts",
-                found=_shown(value), expected=_shown(own),
-            )  # fmt: skip
+                "elf.registers.differs",
+                file,
+                None,
+                f"VP index {processor.vp_index}: the register {name} that was given differs, the dump's counts",
+                found=_shown(value),
+                expected=_shown(own),
+            )
     efer = given.get("efer")
     if isinstance(efer, int) and processor.long_mode is not None and bool(efer & EFER_LMA) != processor.long_mode:
         log.note(
-            file, None, f"VP index {processor.vp_index}: the EFER that was given contradicts the file's machine type, which "
-            "counts: it is left out", found=hex(efer),
-        )  # fmt: skip
+            "elf.registers.efer",
+            file,
+            None,
+            f"VP index {processor.vp_index}: the EFER that was given contradicts the file's machine type, which "
+            "counts: it is left out",
+            found=hex(efer),
+        )
         given = {name: value for name, value in given.items() if name != "efer"}
     return processor._replace(registers={**given, **processor.registers})
 

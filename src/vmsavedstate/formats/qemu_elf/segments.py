@@ -13,8 +13,6 @@ from ...findings import FindingLog
 from ...snapshot import PAGE_SIZE, MemoryRange, Unreadable
 from .headers import Load
 
-STEP = 1 << 20
-
 
 class _Stretch(NamedTuple):
     """Guest memory from ``start`` to ``end``, of which the file holds what lies before ``stored_end`` from ``offset`` on."""
@@ -82,15 +80,9 @@ class Segments:
         stored = sum(item.stored_end - item.start for item in self._stretches)
         return {"segments": len(self._stretches), "stored_bytes": stored}
 
-    def check(self) -> Iterator[int]:
-        """Read everything once; yields the bytes done so far."""
-        done = 0
-        for item in self._stretches:
-            for at in range(item.start, item.stored_end, STEP):
-                size = min(STEP, item.stored_end - at)
-                self._source.read(item.offset + at - item.start, size)
-                done += size
-                yield done
+    def check(self, done: Coverage) -> Iterator[int]:
+        """Nothing is stored besides what the ranges name."""
+        return iter(())
 
 
 def _disjoint(source: Source, loads: Sequence[Load], log: FindingLog) -> Iterator[_Stretch]:
@@ -100,25 +92,41 @@ def _disjoint(source: Source, loads: Sequence[Load], log: FindingLog) -> Iterato
     limited = [load for load in loads if load.file_size < load.memory_size]
     if limited:
         absent = sum(load.memory_size - load.file_size for load in limited)
-        log.note(source.path, limited[0].offset, "the dump was limited: it names memory that it does not hold",
-                 found=f"{absent:#x} bytes in {len(limited)} segments")  # fmt: skip
+        log.note(
+            "elf.memory.limited",
+            source.path,
+            limited[0].offset,
+            "the dump was limited: it names memory that it does not hold",
+            found=f"{absent:#x} bytes in {len(limited)} segments",
+        )
     for load in loads:
         start, end = -(-load.gpa // PAGE_SIZE) * PAGE_SIZE, (load.gpa + load.memory_size) // PAGE_SIZE * PAGE_SIZE
         if (start, end) != (load.gpa, load.gpa + load.memory_size):
-            log.damage(source.path, load.offset, "a memory segment is not of whole pages, its parts of pages are left out",
-                       found=f"{load.memory_size:#x} bytes at {load.gpa:#x}")  # fmt: skip
+            log.damage(
+                "elf.memory.partial-page",
+                source.path,
+                load.offset,
+                "a memory segment is not of whole pages, its parts of pages are left out",
+                found=f"{load.memory_size:#x} bytes at {load.gpa:#x}",
+            )
         if end > 1 << 64 or load.file_size > load.memory_size:
-            log.damage(source.path, load.offset, "an impossible memory segment is left out",
+            log.damage("elf.memory.impossible", source.path, load.offset, "an impossible memory segment is left out",
                        found=f"{load.memory_size:#x} bytes at {load.gpa:#x}, {load.file_size:#x} in the file")  # fmt: skip
             continue
         stored_end = load.gpa + max(0, min(load.file_size, source.size - load.offset))
         if stored_end < load.gpa + load.file_size:
-            log.damage(source.path, min(load.offset, source.size), "the file ends within a memory segment",
-                     found=f"{max(0, source.size - load.offset):#x} bytes", expected=f"{load.file_size:#x}")  # fmt: skip
+            log.damage(
+                "elf.memory.truncated",
+                source.path,
+                min(load.offset, source.size),
+                "the file ends within a memory segment",
+                found=f"{max(0, source.size - load.offset):#x} bytes",
+                expected=f"{load.file_size:#x}",
+            )
         shift = load.offset - load.gpa
         free = covered.add(start, end)
         if by_shift[shift].add(start, end) != free:  # it overlaps one that keeps its pages elsewhere in the file
-            log.damage(source.path, load.offset, "memory segments overlap, the first one counts",
+            log.damage("elf.memory.overlap", source.path, load.offset, "memory segments overlap, the first one counts",
                        found=f"{load.memory_size:#x} bytes at {load.gpa:#x}")  # fmt: skip
         for low, high in free:
             yield _Stretch(low, high, min(high, max(low, stored_end // PAGE_SIZE * PAGE_SIZE)), shift + low)

@@ -65,7 +65,7 @@ def build(out: str | os.PathLike[str]) -> list[Path]:
         if isinstance(error, SourceError):
             raise
         raise SourceError(
-            f"cannot write: {error.strerror or error}", file=str(error.filename or target),
+            f"cannot write: {error.strerror or error}", number=error.errno, file=str(error.filename or target),
             remedy="name a folder that can be written", hresult=ERROR_WRITE_FAULT,
         ) from error  # fmt: skip
 
