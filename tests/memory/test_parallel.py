@@ -75,3 +75,12 @@ def test_numbers_of_workers_that_cannot_be(workers: object) -> None:
 def test_all_cores_unless_told() -> None:
     assert worker_count(None) >= 1
     assert worker_count(3) == 3
+
+
+def test_a_short_stream_starts_no_more_threads_than_it_has_tasks() -> None:
+    before = set(threading.enumerate())
+    results = in_order(iter(range(3)), lambda task: task, 64)
+    assert next(results) == 0
+    assert len(set(threading.enumerate()) - before) <= 3
+    assert list(results) == [1, 2]
+    assert set(threading.enumerate()) <= before

@@ -71,17 +71,15 @@ class _Pool(Generic[Task, Result]):
         self._done = threading.Condition(lock)
         self._added = [threading.Condition(lock) for _ in range(workers)]
         self._waiting: list[deque[_Slot[Task, Result]]] = [deque() for _ in range(workers)]  # not begun
+        self._threads: list[threading.Thread] = []
         self._number = 0  # of the next task
         self._ended = False
 
     def run(self, first: Task, second: Task, tasks: Iterator[Task]) -> Iterator[Result]:
         ordered: deque[_Slot[Task, Result]] = deque()
-        threads = [threading.Thread(target=self._serve, args=(n,), daemon=True) for n in range(self._workers)]
         try:
             for task in (first, second):
                 self._add(ordered, task)
-            for thread in threads:
-                thread.start()
             exhausted = False
             while ordered or not exhausted:
                 while not exhausted and len(ordered) < AHEAD * self._workers:
@@ -97,9 +95,8 @@ class _Pool(Generic[Task, Result]):
                 self._ended = True
                 for added in self._added:
                     added.notify()
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
+            for thread in self._threads:
+                thread.join()
 
     def _add(self, ordered: deque[_Slot[Task, Result]], task: Task) -> None:
         slot: _Slot[Task, Result] = _Slot(task)
@@ -109,6 +106,10 @@ class _Pool(Generic[Task, Result]):
         with self._done:
             self._waiting[turn].append(slot)
             self._added[turn].notify()
+        if turn == len(self._threads):  # its first task: a short stream needs no more threads than it has tasks
+            thread = threading.Thread(target=self._serve, args=(turn,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
     def _taken(self, slot: _Slot[Task, Result]) -> Result:
         with self._done:
