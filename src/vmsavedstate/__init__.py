@@ -52,7 +52,9 @@ if TYPE_CHECKING:
     )
     from .export.vmrs import SavedStateWriter
     from .findings import Finding, Severity
-    from .memory import GuestPhysicalMemory, Memory, MemoryBlock, MemoryChunk, MemoryFile, MemoryGap, MemoryRun
+    from .memory import GuestPhysicalMemory, MemoryBlock, MemoryChunk, MemoryGap, MemoryRun
+    from .memory.file import MemoryFile
+    from .memory.protocol import Memory
     from .paging import Access, AddressSpace, LostTable, MappedRun, Walk, WalkStep
     from .processor import Cpuid, GuestOs, Registers, VirtualProcessor
     from .registers.values import FpuState, SegmentRegister, TableRegister
@@ -75,10 +77,10 @@ _HOMES = {
     "SavedState": "state",
     "VirtualProcessor": "processor",
     "GuestPhysicalMemory": "memory",
-    "Memory": "memory",
+    "Memory": "memory.protocol",
     "MemoryBlock": "memory",
     "MemoryChunk": "memory",
-    "MemoryFile": "memory",
+    "MemoryFile": "memory.file",
     "MemoryGap": "memory",
     "MemoryRun": "memory",
     "Access": "paging",

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from ..errors import InvalidArgumentError
-from ..memory import GuestPhysicalMemory, Memory, MemoryGap, Pattern, merged_gaps
+from ..memory import GuestPhysicalMemory, MemoryGap, Pattern, merged_gaps
+from ..memory.protocol import Memory
 from ..paging import AddressSpace
 from ..sizes import human_size
 from ..state import SavedState

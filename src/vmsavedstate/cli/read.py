@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import click
 
 from ..errors import GuestMemoryError, PageNotMapped
-from ..memory import Memory, MemoryGap
+from ..memory import MemoryGap
+from ..memory.protocol import Memory
 from ..sizes import human_size
 from ..vocabulary import Reason
 from .app import DONE, INPUT_AT_FAULT

@@ -7,11 +7,9 @@ checks arguments; ``lifetime`` knows whether the state is open.
 """
 
 from .blocks import Kept, MemoryBlock, Part, stream
-from .file import MemoryFile
 from .gaps import MemoryGap, merged_gaps
 from .parallel import worker_count
 from .physical import GuestPhysicalMemory, MemoryChunk, MemoryRun
-from .protocol import Memory
 from .requests import MAX_ADDRESS, check_address, check_bounds, check_range, check_request
 from .search import Pattern, Progress, Unread, check_pattern, reported, search
 
@@ -19,10 +17,8 @@ __all__ = [
     "MAX_ADDRESS",
     "GuestPhysicalMemory",
     "Kept",
-    "Memory",
     "MemoryBlock",
     "MemoryChunk",
-    "MemoryFile",
     "MemoryGap",
     "MemoryRun",
     "Part",

@@ -17,7 +17,6 @@ from ..integers import as_int
 from ..snapshot import PAGE_SIZE, MemoryRange, PageBacking, Unreadable
 from ..vocabulary import Reason
 from .blocks import PIECE, Kept, MemoryBlock, Part, stream
-from .file import MemoryFile
 from .gaps import MemoryGap, merged_gaps
 from .lifetime import Lifetime
 from .parallel import worker_count
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .batch import PageReader
+    from .file import MemoryFile
 
 
 class MemoryChunk(NamedTuple):
@@ -303,6 +303,8 @@ class GuestPhysicalMemory:
     def as_file(self, *, fill: int = 0) -> MemoryFile:
         """The memory as a seekable read-only ``io.RawIOBase`` up to the last chunk; holes read as ``fill`` (0 to 255)."""
         self.lifetime.check()
+        from .file import MemoryFile
+
         return MemoryFile(self, self.end, fill)
 
     @property

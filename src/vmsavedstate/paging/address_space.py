@@ -14,7 +14,6 @@ from ..memory import (
     GuestPhysicalMemory,
     Kept,
     MemoryBlock,
-    MemoryFile,
     MemoryGap,
     Part,
     Pattern,
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from ..memory.file import MemoryFile
     from .enumeration import LostTable, MappedRun, Runs
     from .tiles import Tiles
 
@@ -236,6 +236,8 @@ class AddressSpace:
     def as_file(self, *, fill: int = 0) -> MemoryFile:
         """Virtual memory as a seekable read-only ``io.RawIOBase`` of 2**64 bytes; ``fill`` replaces what cannot be read."""
         self._lifetime.check()
+        from ..memory.file import MemoryFile
+
         return MemoryFile(self, TOP, fill)
 
     def find(
