@@ -77,6 +77,11 @@ def test_all_cores_unless_told() -> None:
     assert worker_count(3) == 3
 
 
+def test_absurd_numbers_of_workers_are_bounded() -> None:
+    assert worker_count(1 << 60) == 256
+    assert list(in_order(iter(range(4)), lambda task: task, worker_count(1 << 60))) == [0, 1, 2, 3]
+
+
 def test_a_short_stream_starts_no_more_threads_than_it_has_tasks() -> None:
     before = set(threading.enumerate())
     results = in_order(iter(range(3)), lambda task: task, 64)

@@ -14,18 +14,19 @@ from ..integers import as_int
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+MOST_WORKERS = 256  # threads and their memory are bounded, whatever number is asked for
 AHEAD = 2  # tasks for each worker that are begun or done and not yet consumed
 
 
 def worker_count(workers: int | None) -> int:
-    """How many threads to use: ``workers``, or one for each core. Raises InvalidArgumentError below 1."""
+    """How many threads to use: ``workers``, or one for each core; 256 at most. Raises InvalidArgumentError below 1."""
     if workers is None:
         affinity = getattr(os, "sched_getaffinity", None)
-        return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+        return min(len(affinity(0)) if affinity is not None else os.cpu_count() or 1, MOST_WORKERS)
     count = as_int(workers, "workers")
     if count < 1:
         raise InvalidArgumentError(f"workers is 1 or more, not {count}")
-    return count
+    return min(count, MOST_WORKERS)
 
 
 class _Slot(Generic[Task, Result]):

@@ -291,9 +291,9 @@ class GuestPhysicalMemory:
         What can be read comes as ``data``, at most 1 MiB an item; what cannot as one item with empty ``data`` and one
         gap, however large it is. ``end`` is that of the last chunk unless given; above it all is a hole.
 
-        Blocks are read and decoded ahead on ``workers`` threads (1 or more; None means one for each core), at most 16
-        MiB for each. Leaving the loop early ends them. Lost memory is in the gaps in strict mode, too. Raises
-        SourceError, InvalidArgumentError.
+        Blocks are read and decoded ahead on ``workers`` threads (1 or more, 256 at most are used; None means one for
+        each core), at most 16 MiB for each. Leaving the loop early ends them. Lost memory is in the gaps in strict
+        mode, too. Raises SourceError, InvalidArgumentError.
         """
         first, last = check_bounds(start, self.end if end is None else end)
         threads = worker_count(workers)
