@@ -127,6 +127,15 @@ def test_virtual_memory_as_a_file_of_all_addresses(sample_guest: Path) -> None:
             assert len(file.read(100)) == 16
 
 
+def test_a_file_of_memory_allocates_no_more_than_there_is() -> None:
+    physical, virtual = views()[0].as_file(), views()[2].as_file()
+    assert len(physical.read(1 << 60)) == 0x14000
+    with pytest.raises(InvalidArgumentError, match="more than one read delivers"):
+        virtual.read()
+    assert virtual.tell() == 0, "nothing was read"
+    assert len(virtual.read(16)) == 16
+
+
 @pytest.mark.parametrize("which", [0, 2])
 def test_a_closed_file_of_memory_raises_valueerror(which: int) -> None:
     file: Any = views()[which].as_file()

@@ -6,7 +6,7 @@ import io
 import os
 from typing import TYPE_CHECKING, Any
 
-from ..integers import as_int_in
+from ..integers import as_int, as_int_in
 
 if TYPE_CHECKING:
     from .protocol import Memory
@@ -68,6 +68,25 @@ class MemoryFile(io.RawIOBase):
             self._memory.read_into(self._position, view[:count], fill=self._fill)
             self._position += count
         return count
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """At most ``size`` bytes from the position on, and at most 1 GiB; all that is left for -1 or None."""
+        self._check()
+        wanted = -1 if size is None else as_int(size, "a size")
+        if wanted < 0:
+            return self.readall()
+        return self._take(min(wanted, LARGEST))
+
+    def readall(self) -> bytes:
+        """All from the position on. Raises InvalidArgumentError, a ValueError, for more than 4 GiB."""
+        self._check()
+        return self._take(self._size)
+
+    def _take(self, size: int) -> bytes:
+        count = max(0, min(size, self._size - self._position))
+        data = self._memory.read(self._position, count, fill=self._fill) if count else b""
+        self._position += count
+        return data
 
     def write(self, data: object) -> int:
         """Raises io.UnsupportedOperation: evidence is never changed."""
