@@ -26,6 +26,12 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
 
 
 @pytest.fixture(scope="session")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    """Small inputs on which the product was wrong; they lie beside the samples."""
+    return Samples(tmp_path_factory.mktemp("reports"), "../reports")
+
+
+@pytest.fixture(scope="session")
 def sample_guest() -> Path:
     """The bundled saved state."""
     return EXAMPLES / "sample-guest.vmrs"

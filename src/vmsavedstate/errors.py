@@ -181,6 +181,10 @@ class FormatError(VmSavedStateError):
     hresult = ERROR_FILE_CORRUPT
 
 
+class LimitError(FormatError):
+    """The file holds more of something than this package reads: a limit of the reader (docs/limits.md), not damage."""
+
+
 class CorruptFileError(VmSavedStateError):
     """The file is of a known kind and is damaged beyond what reading can go on with, or ``strict`` forbids going on."""
 

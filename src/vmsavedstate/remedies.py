@@ -88,3 +88,4 @@ GIVE_COMPANION_OBJECT = Remedy(
     "a file object has no folder to look in: pass the other file as companion=",
     "name the other file with --companion",
 )
+QEMU_DUMP = "name a dump that QEMU's dump-guest-memory or `virsh dump --memory-only` wrote"

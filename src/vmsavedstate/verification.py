@@ -12,6 +12,7 @@ from .files.ranges import Coverage
 from .findings import Finding, Severity
 from .memory import GuestPhysicalMemory, MemoryGap
 from .sizes import human_size
+from .vocabulary import Reason
 
 if TYPE_CHECKING:
     from .files.objects import FileArgument
@@ -48,8 +49,9 @@ class Report:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is damaged and nothing ended the check; notes are not damage."""
-        return self.error is None and not any(item.severity is Severity.DAMAGE for item in self.findings)
+        """Whether nothing is damaged or missing and nothing ended the check; notes are not damage, nor are holes."""
+        whole = all(gap.reason == Reason.HOLE for gap in self.unreadable)
+        return self.error is None and whole and not any(item.severity is Severity.DAMAGE for item in self.findings)
 
     @property
     def checked(self) -> str | None:

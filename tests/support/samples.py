@@ -15,10 +15,10 @@ VARIABLE = "VMSAVEDSTATE_SAMPLES"
 class Samples:
     """The real files by name; skips the test where they are not at hand."""
 
-    def __init__(self, unpacked: Path) -> None:
+    def __init__(self, unpacked: Path, beside: str = "") -> None:
         self._unpacked = unpacked
         folder = os.environ.get(VARIABLE)
-        self._folder = Path(folder) if folder else None
+        self._folder = Path(folder) / beside if folder else None
 
     def __call__(self, name: str) -> Path:
         """The path of one unpacked sample."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..errors import GuestMemoryError
 from ..snapshot import PAGE_SIZE, MemoryRange, PageBacking
+from ..vocabulary import Reason
 from .arrays import as_uint64
 
 MAX_RUN = 256  # pages per read of the backing: one block
@@ -35,15 +36,16 @@ class PageReader:
         rows = None if mask.all() else np.flatnonzero(mask)
         distinct, inverse = _distinct(positions if rows is None else positions[rows])
         content = np.empty((len(distinct), PAGE_SIZE), dtype=np.uint8)
-        lost = self._fill(distinct, content)
+        lost, refused = self._fill(distinct, content)
         if lost:
             sound = np.ones(len(distinct), dtype=np.bool_)
             sound[lost] = False
             readable = sound if inverse is None else sound[inverse]
             mask[slice(None) if rows is None else rows] = readable
-            if self._strict and not readable.all():
+            if self._strict and refused:
                 inside = slice(None) if rows is None else rows
-                self._refuse(wanted[inside][~readable], positions[inside][~readable])
+                bad = np.isin(positions[inside], distinct[refused])
+                self._refuse(wanted[inside][bad], positions[inside][bad])
         found = content if inverse is None else content[inverse]
         if rows is None:
             return found, mask
@@ -60,26 +62,33 @@ class PageReader:
         mask: Mask = (index >= 0) & (inside < self._counts[index])
         return self._places[index] + inside, mask
 
-    def _fill(self, distinct: Numbers, content: npt.NDArray[np.uint8]) -> list[int]:
-        """Read ascending backing pages into their rows; the rows that could not be read, which are zero."""
+    def _fill(self, distinct: Numbers, content: npt.NDArray[np.uint8]) -> tuple[list[int], list[int]]:
+        """Read ascending backing pages into their rows; those that could not be read whole, which are zero.
+
+        The second list has those of them that are more than a hole.
+        """
         view = content.reshape(-1).data
         lost: list[int] = []
+        refused: list[int] = []
         for first, stop in _runs(distinct):
             start = int(distinct[first]) * PAGE_SIZE
             for item in self._backing.read_into(start, view[first * PAGE_SIZE : stop * PAGE_SIZE]):
                 low = first + max(0, (item.start - start) // PAGE_SIZE)
                 high = min(stop, first - (start - item.end) // PAGE_SIZE)
                 lost.extend(range(low, high))
+                if item.reason != Reason.HOLE:
+                    refused.extend(range(low, high))
         if lost:
             content[lost] = 0
-        return lost
+        return lost, refused
 
     def _refuse(self, bad: Numbers, positions: Numbers) -> NoReturn:
         """Raise for pages that are lost, with what is known of the first."""
         first = int(bad.argmin())
         start = int(bad[first]) * PAGE_SIZE
         _, lost = self._backing.read(int(positions[first]) * PAGE_SIZE, PAGE_SIZE)
-        reason, why, file = (lost[0].reason, lost[0].message, lost[0].file) if lost else ("damaged", "", None)
+        worst = next((item for item in lost if item.reason != Reason.HOLE), None)
+        reason, why, file = (worst.reason, worst.message, worst.file) if worst else (Reason.DAMAGED, "", None)
         message = f"{len(bad)} of the pages cannot be read, the first at guest physical address {start:#x}: {why}"
         raise GuestMemoryError(message, start=start, end=start + PAGE_SIZE, reason=reason, file=file)
 

@@ -391,7 +391,7 @@ class GuestPhysicalMemory:
             end = min(item.end, run.position + run.size) - run.position
             if start >= end:
                 continue
-            if fill is None or self.strict:
+            if fill is None or (self.strict and item.reason != Reason.HOLE):
                 low, high = run.gpa + start, run.gpa + end
                 raise GuestMemoryError(
                     f"guest physical {_addresses(low, high)} cannot be read: {item.message}",

@@ -153,6 +153,16 @@ class Arm64RegisterNames:
     ttbr0_el1: int
     ttbr1_el1: int
     vbar_el1: int
+    sp_el2: int
+    sctlr_el2: int
+    tcr_el2: int
+    ttbr0_el2: int
+    ttbr1_el2: int
+    hcr_el2: int
+    sp_el3: int
+    sctlr_el3: int
+    tcr_el3: int
+    ttbr0_el3: int
     fpsr: int
     fpcr: int
     q0: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from .values import FpuState, RegisterValue, SegmentRegister, TableRegister
@@ -19,6 +20,37 @@ _TABLES = re.compile(r"^(GDT|IDT)= *([0-9a-f]{1,16}) ([0-9a-f]{8})", re.MULTILIN
 _VECTORS = re.compile(r"\b[XYZ]MM(\d+)=((?:[0-9a-f]{16} ?)+)")  # with AVX in use whole YMM or ZMM registers
 _STACK = re.compile(r"FPR(\d)=([0-9a-f]{16}) ([0-9a-f]{4})")
 _ARM_NAMES = {"X29": "fp", "X30": "lr", "PSTATE": "cpsr"}
+
+
+def monitor_text(text: str) -> str:
+    """The monitor's own text, where ``text`` is what QMP answers to ``human-monitor-command``; else ``text`` as it is.
+
+    QMP sends an object per message: a whole session may be given, of which every ``return`` that is text counts. Text
+    printed in more lines than one is read as well.
+    """
+    messages = _json_values(text)
+    answers = [
+        item["return"] for item in messages if isinstance(item, dict) and isinstance(item.get("return"), str)
+    ]  # fmt: skip
+    return "\n".join(answers) if answers else text
+
+
+def _json_values(text: str) -> list[object]:
+    """The JSON values that make up ``text``, one after another; none where it is something else."""
+    decoder = json.JSONDecoder()
+    values: list[object] = []
+    at = len(text) - len(text.lstrip())
+    while at < len(text):
+        if text[at] != "{":
+            return []
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return []
+        values.append(value)
+        while at < len(text) and text[at].isspace():
+            at += 1
+    return values
 
 
 def parse_qemu_monitor(text: str) -> dict[int, dict[str, RegisterValue]]:

@@ -1,6 +1,6 @@
 """Registers that a person adds to a dump that lacks them: QEMU's ``info registers -a`` as text, or JSON.
 
-JSON is what ``vmrs regs --json`` prints, or shorter ``{"0": {"efer": "0xd01"}}``: processor index, names and values of
+The text may be in the answer of QMP's ``human-monitor-command``, as ``virsh qemu-monitor-command`` prints it. Other JSON is what ``vmrs regs --json`` prints, or shorter ``{"0": {"efer": "0xd01"}}``: processor index, names and values of
 this package, numbers as hex text or numbers.
 """
 
@@ -14,7 +14,7 @@ from ..errors import FormatError, InvalidArgumentError
 from ..files.objects import FileArgument, open_evidence
 from ..integers import as_int
 from ..remedies import REGISTER_FORMS, REGISTER_JSON
-from .qemu_text import parse_qemu_monitor
+from .qemu_text import monitor_text, parse_qemu_monitor
 from .table import Register, registers_of
 from .values import FpuState, GivenRegisters, RegisterValue, SegmentRegister, TableRegister
 
@@ -42,7 +42,7 @@ def load_registers(given: FileArgument | GivenRegisters, family: str) -> GivenRe
         raw = source.read(0, source.size)
     finally:
         source.close()
-    text = raw.decode("utf-8", "replace")
+    text = monitor_text(raw.decode("utf-8", "replace"))
     found = _from_json(text, family, source.path) if text.lstrip().startswith("{") else parse_qemu_monitor(text)
     known = registers_of(family)
     foreign = [name for registers in found.values() for name in registers if name not in known]

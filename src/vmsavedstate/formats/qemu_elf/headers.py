@@ -1,18 +1,24 @@
-"""The headers of an ELF core file: its machine, its memory segments and its notes."""
+"""The headers of an ELF core file: its machine, its memory segments, its notes, and what none of them covers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from ...errors import CorruptFileError, FormatError
+from ...errors import CorruptFileError, FormatError, LimitError
+from ...files.ranges import Coverage
 from ...files.source import Source
 from ...findings import FindingLog
+from ...remedies import QEMU_DUMP
+from ...snapshot import PAGE_SIZE
 from . import layout
 
 MAX_HEADERS = 1 << 20
+MAX_SECTIONS = 1 << 16
 MAX_NOTES = 64 << 20  # bytes in all; 800 per processor and a VMCOREINFO in real dumps
 MAX_NOTE_COUNT = 1 << 16
+MAX_NAMES = 1 << 16  # bytes of section names that are looked at
 
 
 class Load(NamedTuple):
@@ -41,42 +47,126 @@ class ElfCore(NamedTuple):
     notes: tuple[Note, ...]
 
 
+class _Table(NamedTuple):
+    """A table of headers as it is in the file: a million entries are large enough without objects of their own."""
+
+    raw: bytes
+    entry: struct.Struct
+    fields: tuple[str, ...]
+
+    def entries(self) -> Iterator[dict[str, int]]:
+        """Each entry by the names of its fields."""
+        for values in self.entry.iter_unpack(self.raw):
+            yield dict(zip(self.fields, values, strict=True))
+
+
+class _Headers(NamedTuple):
+    """The tables of headers."""
+
+    machine: int
+    programs: _Table
+    sections: _Table
+    section_names: bytes
+    covered: Coverage  # file offsets of the tables themselves
+
+
 def read_headers(source: Source, log: FindingLog) -> ElfCore:
-    """Raises FormatError for other ELF files, CorruptFileError for headers that lie outside of the file."""
-    _, kind, order, _ = layout.IDENT.unpack(_read(source, 0, layout.IDENT_SIZE, "the identification"))
-    if kind not in layout.CLASSES or order != layout.ELFDATA2LSB:
-        raise FormatError(f"this ELF file is of class {kind} and byte order {order}, not of a machine that is known",
-                          file=source.path, offset=4, remedy="name a dump that QEMU's dump-guest-memory wrote")  # fmt: skip
-    form = layout.CLASSES[kind]
-    header = form.header.unpack(_read(source, layout.IDENT_SIZE, form.header.size, "the header"))
-    elf_type, machine, program_at, section_at, entry_size, count = (header[index] for index in (0, 1, 4, 5, 8, 9))
-    if elf_type != layout.ET_CORE or machine not in layout.PRSTATUS:
+    """Raises FormatError for other ELF files, LimitError, CorruptFileError for headers that lie outside of the file."""
+    headers = _read_tables(source)
+    if b".xen_prstatus\0" in headers.section_names or b".xen_pages\0" in headers.section_names:
         raise FormatError(
-            f"this ELF file is of type {elf_type} for machine {machine}, not a core dump of x86 or AArch64",
-            file=source.path, offset=layout.IDENT_SIZE, remedy="name a dump that QEMU's dump-guest-memory wrote",
+            "this is a core of Xen (xl dump-core), which keeps memory in sections", file=source.path,
+            remedy="this form is not read; save the guest's memory by another way, from inside of it or as an ELF dump",
         )  # fmt: skip
-    if count == layout.PN_XNUM:
-        count = int.from_bytes(_read(source, section_at + form.section_info_at, 4, "section header 0"), "little")
-    if entry_size != form.program.size or count > MAX_HEADERS:
-        raise CorruptFileError(f"the file claims {count:#x} program headers of {entry_size:#x} bytes",
-                               file=source.path, offset=layout.IDENT_SIZE)  # fmt: skip
     loads: list[Load] = []
     notes: list[Note] = []
     note_bytes = 0
-    table = _read(source, program_at, count * form.program.size, "the program headers")
-    for values in form.program.iter_unpack(table):
-        entry = dict(zip(form.program_fields, values, strict=True))
+    for entry in headers.programs.entries():
         if entry["type"] == layout.PT_LOAD:
             loads.append(Load(entry["paddr"], entry["offset"], entry["filesz"], entry["memsz"]))
         elif entry["type"] == layout.PT_NOTE:
             note_bytes += entry["filesz"]
             if note_bytes > MAX_NOTES:
-                raise CorruptFileError(
-                    f"the notes claim {note_bytes:#x} bytes", file=source.path, offset=entry["offset"]
-                )
+                raise _too_much(source, entry["offset"], entry["filesz"], f"the notes claim {note_bytes:#x} bytes", MAX_NOTES)
             notes.extend(_notes(source, entry["offset"], entry["filesz"], log, MAX_NOTE_COUNT - len(notes)))
-    _refuse_process(source, notes)
-    return ElfCore(machine, tuple(loads), tuple(notes))
+    _refuse_others(source, notes)
+    _report_uncovered(source, headers, log)
+    return ElfCore(headers.machine, tuple(loads), tuple(notes))
+
+
+def _read_tables(source: Source) -> _Headers:
+    _, kind, order, _ = layout.IDENT.unpack(_read(source, 0, layout.IDENT_SIZE, "the identification"))
+    if kind not in layout.CLASSES or order != layout.ELFDATA2LSB:
+        raise FormatError(f"this ELF file is of class {kind} and byte order {order}, not of a machine that is known",
+                          file=source.path, offset=4, remedy=QEMU_DUMP)  # fmt: skip
+    form = layout.CLASSES[kind]
+    header = form.header.unpack(_read(source, layout.IDENT_SIZE, form.header.size, "the header"))
+    elf_type, machine, _, _, program_at, section_at, _, _, entry_size, count, section_size, sections, names = header
+    if elf_type != layout.ET_CORE or machine not in layout.PRSTATUS:
+        raise FormatError(
+            f"this ELF file is of type {elf_type} for machine {machine}, not a core dump of x86 or AArch64",
+            file=source.path, offset=layout.IDENT_SIZE, remedy=QEMU_DUMP,
+        )  # fmt: skip
+    covered = Coverage()
+    covered.add(0, layout.IDENT_SIZE + form.header.size)
+    first: Mapping[str, int] = {}
+    if section_at and section_size == form.section.size and (sections or count == layout.PN_XNUM):
+        first = dict(zip(form.section_fields, form.section.unpack(
+            _read(source, section_at, form.section.size, "section header 0")), strict=True))  # fmt: skip
+    if count == layout.PN_XNUM:
+        if not first:
+            raise CorruptFileError(
+                "the number of program headers is in section header 0, which the file lacks",
+                file=source.path, offset=layout.IDENT_SIZE, remedy="the file is damaged; use an intact copy",
+            )  # fmt: skip
+        count = first["info"]
+    if count and entry_size != form.program.size:
+        raise CorruptFileError(
+            f"the file claims {count:#x} program headers of {entry_size:#x} bytes", file=source.path,
+            offset=layout.IDENT_SIZE, remedy="the file is damaged; use an intact copy",
+        )  # fmt: skip
+    section_count = (sections or first["size"]) if first else 0
+    programs = _table(source, program_at, count, form.program, MAX_HEADERS, "program headers")
+    found = _table(source, section_at, section_count, form.section, MAX_SECTIONS, "section headers")
+    for table, offset in ((programs, program_at), (found, section_at)):
+        covered.add(offset, offset + len(table))
+    index = first["link"] if first and names == layout.SHN_XINDEX else names
+    table_of_sections = _Table(found, form.section, form.section_fields)
+    return _Headers(
+        machine,
+        _Table(programs, form.program, form.program_fields),
+        table_of_sections,
+        _section_names(source, table_of_sections, index),
+        covered,
+    )
+
+
+def _section_names(source: Source, sections: _Table, index: int) -> bytes:
+    for number, entry in enumerate(sections.entries()):
+        if number == index and entry["offset"] < source.size:
+            return source.read(entry["offset"], min(entry["size"], MAX_NAMES, source.size - entry["offset"]))
+    return b""
+
+
+def _table(source: Source, offset: int, count: int, entry: struct.Struct, limit: int, what: str) -> bytes:
+    """The bytes of a table. Raises CorruptFileError where it leaves the file, LimitError for more than ``limit`` entries."""
+    size = count * entry.size
+    if count > limit:
+        raise _too_much(source, offset, size, f"the file has {count:,} {what}", limit)
+    return _read(source, offset, size, f"the {what}") if count else b""
+
+
+def _too_much(source: Source, offset: int, size: int, message: str, limit: int) -> FormatError | CorruptFileError:
+    """More than this reader takes: a limit of its own where the file holds it, else a size that is wrong."""
+    if offset + size > source.size:
+        return CorruptFileError(
+            f"{message}, which would end behind the end of the file at {source.size:#x}", file=source.path, offset=offset,
+            remedy="the file is truncated or damaged; use an intact copy",
+        )  # fmt: skip
+    return LimitError(
+        f"{message}, more than the {limit:,} that are read", file=source.path, offset=offset,
+        remedy="this is a limit of this reader, the file may be sound; docs/limits.md lists the limits",
+    )  # fmt: skip
 
 
 def _notes(source: Source, offset: int, size: int, log: FindingLog, allowed: int) -> Iterator[Note]:
@@ -100,13 +190,52 @@ def _notes(source: Source, offset: int, size: int, log: FindingLog, allowed: int
         at = content_at + -(-content_size // 4) * 4
 
 
-def _refuse_process(source: Source, notes: list[Note]) -> None:
+def _refuse_others(source: Source, notes: list[Note]) -> None:
+    """Raise FormatError for ELF cores that are not of a machine."""
     for note in notes:
-        if note.owner == "CORE" and note.type in layout.PROCESS_NOTES:
+        if note.owner != "CORE" or note.type not in layout.PROCESS_NOTES:
+            continue
+        name = note.data[layout.PRPSINFO_NAME_AT : layout.PRPSINFO_NAME_AT + 16].rstrip(b"\0")
+        if note.type == layout.NT_PRPSINFO and name == layout.KCORE_NAME:
             raise FormatError(
-                "this is the core dump of a process, not of a virtual machine", file=source.path, offset=note.offset,
-                remedy="name a dump that QEMU's dump-guest-memory or `virsh dump --memory-only` wrote",
+                "this is /proc/kcore or a copy of it: the memory of a running Linux kernel, which changes while it is read",
+                file=source.path, offset=note.offset,
+                remedy="debuggers such as drgn and gdb open it where it is; of a virtual machine take a dump or save it "
+                "from its host",
             )  # fmt: skip
+        raise FormatError(
+            "this is the core dump of a process, not of a virtual machine", file=source.path, offset=note.offset,
+            remedy=QEMU_DUMP,
+        )  # fmt: skip
+
+
+def _report_uncovered(source: Source, headers: _Headers, log: FindingLog) -> None:
+    """Say what of the file no header covers: QEMU's ``dump-guest-memory -p`` writes memory without headers for all of it.
+
+    Less than a page, or than what the next segment is aligned to, is padding.
+    """
+    covered = headers.covered
+    alignments: dict[int, int] = {}
+    for entry in headers.programs.entries():
+        covered.add(entry["offset"], entry["offset"] + entry["filesz"])
+        alignments[entry["offset"]] = entry["align"]
+    for entry in headers.sections.entries():
+        if entry["type"] not in (0, layout.SHT_NOBITS):
+            covered.add(entry["offset"], entry["offset"] + entry["size"])
+    at, total, first = 0, 0, 0
+    for start, end in [*covered.spans(), (source.size, source.size)]:
+        size = min(start, source.size) - at
+        if size >= PAGE_SIZE and size >= alignments.get(start, 0):
+            first = first if total else at
+            total += size
+        at = max(at, end)
+    if total:
+        log.note(
+            "elf.file.uncovered", source.path, first,
+            "the file holds bytes that no header covers, so their guest address is unknown and they cannot be read; "
+            "if dump-guest-memory wrote it with -p (paging), dump again without it",
+            found=f"{total:#x} bytes, the first at {first:#x}",
+        )  # fmt: skip
 
 
 def _read(source: Source, offset: int, size: int, what: str) -> bytes:

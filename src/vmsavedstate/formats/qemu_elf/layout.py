@@ -11,10 +11,15 @@ ET_CORE = 4
 EM_386, EM_X86_64, EM_AARCH64 = 3, 62, 183
 PT_LOAD, PT_NOTE = 1, 4
 PN_XNUM = 0xFFFF  # the number of program headers stands in section header 0
+SHN_XINDEX = 0xFFFF  # so does the index of the section of names
+SHT_NOBITS = 8  # a section without bytes in the file
 
 # The identification: magic, class, data, version, padding
 IDENT = struct.Struct("<4sBBB9x")
 IDENT_SIZE = 16
+
+
+_SECTION_FIELDS = ("name", "type", "flags", "addr", "offset", "size", "link", "info", "align", "entsize")
 
 
 class ElfClass(NamedTuple):
@@ -23,23 +28,28 @@ class ElfClass(NamedTuple):
     header: struct.Struct  # type, machine, version, entry, phoff, shoff, flags, ehsize, phentsize, phnum, ...
     program: struct.Struct
     program_fields: tuple[str, ...]
-    section_info_at: int  # of sh_info in a section header
+    section: struct.Struct
+    section_fields: tuple[str, ...]
 
 
 CLASSES = {
     ELFCLASS32: ElfClass(
         struct.Struct("<HHIIIIIHHHHHH"), struct.Struct("<8I"),
-        ("type", "offset", "vaddr", "paddr", "filesz", "memsz", "flags", "align"), 28,
+        ("type", "offset", "vaddr", "paddr", "filesz", "memsz", "flags", "align"),
+        struct.Struct("<10I"), _SECTION_FIELDS,
     ),
     ELFCLASS64: ElfClass(
         struct.Struct("<HHIQQQIHHHHHH"), struct.Struct("<IIQQQQQQ"),
-        ("type", "flags", "offset", "vaddr", "paddr", "filesz", "memsz", "align"), 44,
+        ("type", "flags", "offset", "vaddr", "paddr", "filesz", "memsz", "align"),
+        struct.Struct("<IIQQQQIIQQ"), _SECTION_FIELDS,
     ),
 }  # fmt: skip
 
 NOTE = struct.Struct("<III")  # name size, description size, type
 NT_PRSTATUS, NT_PRFPREG, NT_PRPSINFO, NT_AUXV = 1, 2, 3, 6
 NT_FILE, NT_SIGINFO = 0x46494C45, 0x53494749
+PRPSINFO_NAME_AT = 40  # of 16 bytes, in the 64-bit structure
+KCORE_NAME = b"vmlinux"  # what /proc/kcore says there
 PROCESS_NOTES = {NT_PRPSINFO, NT_AUXV, NT_FILE, NT_SIGINFO}  # owner CORE: the dump is of a process, not of a machine
 
 
@@ -99,6 +109,10 @@ CPU_NOTE_CONTROL_AT = 392
 CPU_NOTE_CONTROL = struct.Struct("<5Q")  # CR0, CR1 (does not exist), CR2, CR3, CR4
 CPU_NOTE_SIZE = 432
 CPU_NOTE_KERNEL_GS_AT = 432  # in notes of 440 bytes
+
+# VirtualBox's dumpvmcore: a description of the core, then a structure per processor, laid out as its version says
+VBOX_CORE = ("VBCORE", 0xB00)
+VBOX_CPU = ("VBCPU", 0xB01)
 
 # NT_PRFPREG of AArch64: 32 vector registers of 16 bytes, FPSR, FPCR
 VECTORS = 32

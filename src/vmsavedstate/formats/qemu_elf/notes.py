@@ -11,7 +11,6 @@ from ...snapshot import StateChunk
 from . import layout
 from .headers import ElfCore, Note
 
-CR0_PG, CR4_PAE = 1 << 31, 1 << 5
 _NAMES = {
     ("CORE", layout.NT_PRSTATUS): "prstatus",
     ("CORE", layout.NT_PRFPREG): "prfpreg",
@@ -21,7 +20,7 @@ _NAMES = {
 
 
 class Processor(NamedTuple):
-    """A processor of the dump: its number, its registers, and what the file says of EFER.LMA (x86)."""
+    """A processor of the dump: its number, its registers, and what is known of EFER.LMA (x86; see :mod:`.long_mode`)."""
 
     vp_index: int
     registers: dict[str, RegisterValue]
@@ -36,7 +35,7 @@ class Processors(NamedTuple):
 
 
 def read_processors(core: ElfCore, file: str, log: FindingLog) -> Processors:
-    """QEMU writes a prstatus note per processor, and in the same order its own notes (x86) or vector registers (ARM64)."""
+    """Writers put a prstatus note per processor, and in the same order QEMU's own (x86) or vector registers (ARM64)."""
     status = [note for note in core.notes if (note.owner, note.type) == ("CORE", layout.NT_PRSTATUS)]
     owner, kind = ("CORE", layout.NT_PRFPREG) if core.machine == layout.EM_AARCH64 else ("QEMU", 0)
     details = [note for note in core.notes if (note.owner, note.type) == (owner, kind)]
@@ -50,26 +49,28 @@ def read_processors(core: ElfCore, file: str, log: FindingLog) -> Processors:
             expected=str(len(status)),
         )
         details = []
-    found: dict[int, Processor] = {}
+    indices = _indices(core.machine, status)
+    found: list[Processor] = []
     owners: dict[int, int] = {}
-    highest = -1
     for number, note in enumerate(status):
         detail = details[number] if details else None
-        processor = _processor(core.machine, number, note, detail, file, log)
-        if processor.vp_index in found:
-            log.damage(
-                "elf.processor.number",
-                file,
-                note.offset,
-                "two processors have the same number",
-                found=processor.vp_index,
-            )
-            processor = processor._replace(vp_index=highest + 1)
-        highest = max(highest, processor.vp_index)
-        found[processor.vp_index] = processor
-        owners.update({item.offset: processor.vp_index for item in (note, detail) if item is not None})
+        found.append(_processor(core.machine, indices[number], note, detail, file, log))
+        owners.update({item.offset: indices[number] for item in (note, detail) if item is not None})
     chunks = tuple(_chunk(note, owners.get(note.offset)) for note in core.notes)
-    return Processors(tuple(found[index] for index in sorted(found)), chunks)
+    return Processors(tuple(sorted(found, key=lambda item: item.vp_index)), chunks)
+
+
+def _indices(machine: int, status: list[Note]) -> list[int]:
+    """The number of the processor of each status: writers count pr_pid from 1 (QEMU) or 0, or give the pid of a task.
+
+    So only the whole set says which; where it is neither 1 to n nor 0 to n-1, the order of the notes counts.
+    """
+    at = layout.PRSTATUS[machine].pid_at
+    numbers = [int.from_bytes(note.data[at : at + 4], "little") for note in status]
+    for first in (1, 0):
+        if set(numbers) == set(range(first, first + len(numbers))):
+            return [number - first for number in numbers]
+    return list(range(len(numbers)))
 
 
 def _chunk(note: Note, vp: int | None) -> StateChunk:
@@ -78,7 +79,7 @@ def _chunk(note: Note, vp: int | None) -> StateChunk:
     )
 
 
-def _processor(machine: int, number: int, status: Note, detail: Note | None, file: str, log: FindingLog) -> Processor:
+def _processor(machine: int, index: int, status: Note, detail: Note | None, file: str, log: FindingLog) -> Processor:
     form = layout.PRSTATUS[machine]
     if len(status.data) < form.size:
         log.damage(
@@ -89,14 +90,12 @@ def _processor(machine: int, number: int, status: Note, detail: Note | None, fil
             found=len(status.data),
             expected=f"{form.size:#x}",
         )
-        return Processor(number, {}, None)
-    pid = int.from_bytes(status.data[form.pid_at : form.pid_at + 4], "little")
-    index = pid - 1 if 0 < pid <= 4096 else number
+        return Processor(index, {}, None)
     registers = dict(_words(form, status.data))
     if machine == layout.EM_AARCH64:
         return Processor(index, {**_stack_pointer(registers), **_vectors(detail, file, log)}, None)
     own = {} if detail is None else _cpu_note(detail, file, log)
-    return Processor(index, {**registers, **own}, _long_mode(machine, own))
+    return Processor(index, {**registers, **own}, None)
 
 
 def _words(form: layout.Prstatus, data: bytes) -> Iterator[tuple[str, RegisterValue]]:
@@ -107,14 +106,12 @@ def _words(form: layout.Prstatus, data: bytes) -> Iterator[tuple[str, RegisterVa
 
 
 def _stack_pointer(registers: dict[str, RegisterValue]) -> dict[str, RegisterValue]:
-    """The note holds the stack pointer in use: that of EL1 or of EL0, as PSTATE (EL in bits 3-2, SP in bit 0) says."""
+    """The note holds the stack pointer in use: that of EL0 or of the level, as PSTATE (EL in bits 3-2, SP in bit 0) says."""
     named = {name: value for name, value in registers.items() if name != "sp"}
     state = registers["cpsr"]
     assert isinstance(state, int)
-    if state >> 2 & 3 == 1 and state & 1:
-        named["sp_el1"] = registers["sp"]
-    elif not state & 1 or state >> 2 & 3 == 0:
-        named["sp_el0"] = registers["sp"]
+    level = state >> 2 & 3 if state & 1 else 0
+    named[f"sp_el{level}"] = registers["sp"]
     return named
 
 
@@ -179,17 +176,6 @@ def _segments(data: bytes) -> Iterator[tuple[str, RegisterValue]]:
             yield name, TableRegister(base, limit)
         else:
             yield name, SegmentRegister(base, limit, selector & 0xFFFF, flags >> 8 & 0xF0FF)
-
-
-def _long_mode(machine: int, registers: dict[str, RegisterValue]) -> bool | None:
-    """EFER is in no note, but the file is of machine x86-64 exactly when the first processor is in long mode.
-
-    A processor with PAE paging does what the first does: an operating system runs all of them alike.
-    """
-    cr0, cr4 = registers.get("cr0"), registers.get("cr4")
-    if not isinstance(cr0, int) or not isinstance(cr4, int):
-        return None
-    return machine == layout.EM_X86_64 and bool(cr0 & CR0_PG and cr4 & CR4_PAE)
 
 
 def privilege_level(registers: dict[str, RegisterValue]) -> int | None:

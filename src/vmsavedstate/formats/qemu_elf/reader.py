@@ -10,10 +10,12 @@ from ...findings import FindingLog
 from ...registers.register_file import load_registers
 from ...registers.table import registers_of
 from ...registers.values import GivenRegisters, RegisterValue
+from ...remedies import QEMU_DUMP
 from ...snapshot import ProcessorRecord, Snapshot
 from ..detect import Inputs
 from . import layout
-from .headers import read_headers
+from .headers import ElfCore, read_headers
+from .long_mode import with_long_mode
 from .notes import Processor, privilege_level, read_processors
 from .register_file import add_registers
 from .segments import Segments
@@ -32,12 +34,15 @@ def open_source(source: Source, inputs: Inputs, log: FindingLog) -> Snapshot:
         raise GuestMemoryNotFoundError("the dump holds no memory", file=source.path)
     family = "arm64" if core.machine == layout.EM_AARCH64 else "x86"
     processors, chunks = read_processors(core, source.path, log)
-    if not processors:
-        raise NoVirtualProcessorError(
-            "the dump holds no processor", file=source.path, remedy="name a dump that QEMU's dump-guest-memory wrote"
-        )
+    no_processors = None if processors else _why_none(core, source)  # what is given beside the dump may be all there is
     if inputs.registers is not None:
-        processors = _completed(processors, load_registers(inputs.registers, family), source.path, log)
+        given = load_registers(inputs.registers, family)
+        if processors:
+            processors = _completed(processors, given, source.path, log)
+        else:
+            processors = tuple(Processor(index, dict(given[index]), None) for index in sorted(given))
+    if family == "x86":
+        processors = with_long_mode(processors, core.machine, source.path, log)
     segments = Segments(source, core.loads, log)
     return Snapshot(
         format="qemu-elf",
@@ -58,7 +63,19 @@ def open_source(source: Source, inputs: Inputs, log: FindingLog) -> Snapshot:
         load_screen=lambda: None,
         chunks=chunks,
         close=source.close,
+        no_processors=no_processors,
     )
+
+
+def _why_none(core: ElfCore, source: Source) -> str:
+    """Why the dump has no processor that can be read. Raises NoVirtualProcessorError where it should have one."""
+    held = sum((note.owner, note.type) == layout.VBOX_CPU for note in core.notes)
+    if held or any((note.owner, note.type) == layout.VBOX_CORE for note in core.notes):
+        return (
+            f"this is a core of VirtualBox (dumpvmcore): its memory can be read, its {held} processors cannot, since their "
+            "layout depends on the version of VirtualBox"
+        )
+    raise NoVirtualProcessorError("the dump holds no processor", file=source.path, remedy=QEMU_DUMP)
 
 
 def _completed(

@@ -11,8 +11,6 @@ from .notes import Processor
 
 __all__ = ["add_registers", "parse_processor"]
 
-EFER_LMA = 1 << 10
-
 
 def add_registers(processor: Processor, given: Mapping[str, RegisterValue], file: str, log: FindingLog) -> Processor:
     """The processor with what it lacks; where both have a register the dump's stays, and a difference is noted."""
@@ -27,17 +25,6 @@ def add_registers(processor: Processor, given: Mapping[str, RegisterValue], file
                 found=_shown(value),
                 expected=_shown(own),
             )
-    efer = given.get("efer")
-    if isinstance(efer, int) and processor.long_mode is not None and bool(efer & EFER_LMA) != processor.long_mode:
-        log.note(
-            "elf.registers.efer",
-            file,
-            None,
-            f"VP index {processor.vp_index}: the EFER that was given contradicts the file's machine type, which "
-            "counts: it is left out",
-            found=hex(efer),
-        )
-        given = {name: value for name, value in given.items() if name != "efer"}
     return processor._replace(registers={**given, **processor.registers})
 
 

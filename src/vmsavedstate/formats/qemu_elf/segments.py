@@ -1,9 +1,13 @@
-"""Guest memory in the segments of an ELF core file; a backing position is the guest physical address itself."""
+"""Guest memory in the segments of an ELF core file; a backing position is the guest physical address itself.
+
+Segments begin and end at any byte: a crash kernel's ``/proc/vmcore`` has ranges such as 0 to 0x9fc00, and a dump may be of
+part of memory. The engine counts in pages, so a page that a segment fills in part is a page of memory, and the rest of it is
+a hole.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,7 +15,10 @@ from ...files.ranges import Coverage
 from ...files.source import Source
 from ...findings import FindingLog
 from ...snapshot import PAGE_SIZE, MemoryRange, Unreadable
+from ...vocabulary import Reason
 from .headers import Load
+
+COMPARED = 1 << 20  # bytes of two copies that are compared at a time
 
 
 class _Stretch(NamedTuple):
@@ -28,19 +35,27 @@ class Segments:
 
     def __init__(self, source: Source, loads: Sequence[Load], log: FindingLog) -> None:
         self._source = source
-        self._stretches = sorted(_disjoint(source, loads, log))
+        self._log = log
+        self._copies: list[_Stretch] = []
+        self._copied = Coverage()  # file offsets: what a hostile file names again and again is compared once
+        self._stretches = sorted(self._disjoint(loads))
         self._starts = [item.start for item in self._stretches]
         stored = [item for item in self._stretches if item.start < item.stored_end]
-        self._stored_starts = [item.start for item in stored]
-        self._stored_ends = [item.stored_end for item in stored]
+        # Of whole pages, so that the rest of a page is read, and found to be a hole.
+        self._stored_starts = [item.start // PAGE_SIZE * PAGE_SIZE for item in stored]
+        self._stored_ends = [-(-item.stored_end // PAGE_SIZE) * PAGE_SIZE for item in stored]
 
     @property
     def ranges(self) -> tuple[MemoryRange, ...]:
-        """The memory as the engine takes it."""
-        return tuple(
-            MemoryRange(item.start // PAGE_SIZE, (item.end - item.start) // PAGE_SIZE, item.start // PAGE_SIZE)
-            for item in self._stretches
-        )
+        """The memory as the engine takes it: a range per segment, of every page that it fills at least in part."""
+        found: list[MemoryRange] = []
+        done = 0  # the page behind the last range: two segments may share one
+        for item in self._stretches:
+            first, end = max(done, item.start // PAGE_SIZE), -(-item.end // PAGE_SIZE)
+            if first < end:
+                found.append(MemoryRange(first, end - first, first))
+                done = end
+        return tuple(found)
 
     def read(self, position: int, size: int) -> tuple[bytes, Sequence[Unreadable]]:
         """``size`` bytes from ``position``; what the file does not hold is zero and listed."""
@@ -57,21 +72,28 @@ class Segments:
         lost: list[Unreadable] = []
         at, end = position, position + len(buffer)
         while at < end:
-            item = self._stretches[max(0, bisect_right(self._starts, at) - 1)]
-            stored = item.start <= at < item.stored_end
-            stop = min(end, item.stored_end if stored else max(item.end, at + 1))
-            target = buffer[at - position : stop - position]
-            if stored:
-                self._source.read_into(item.offset + at - item.start, target)
+            index = bisect_right(self._starts, at) - 1
+            item = self._stretches[index] if index >= 0 else None
+            if item is not None and at < item.stored_end:
+                stop = min(end, item.stored_end)
+                self._source.read_into(item.offset + at - item.start, buffer[at - position : stop - position])
             else:
-                target[:] = bytes(len(target))
-                why = "the file does not hold it: it ends early, or the dump was limited"
-                lost.append(Unreadable(at, stop, "missing", why, self._source.path))
+                claimed = item is not None and at < item.end
+                following = self._starts[index + 1] if index + 1 < len(self._starts) else end
+                stop = min(end, item.end if item is not None and claimed else following)
+                buffer[at - position : stop - position] = bytes(stop - at)
+                lost.append(self._lost(at, stop, claimed))
             at = stop
         return lost
 
+    def _lost(self, start: int, end: int, claimed: bool) -> Unreadable:
+        if not claimed:
+            return Unreadable(start, end, Reason.HOLE, "no segment of the dump covers this part of the page")
+        why = "the file does not hold it: it ends early, or the dump was limited"
+        return Unreadable(start, end, Reason.MISSING, why, self._source.path)
+
     def next_stored(self, position: int) -> int | None:
-        """The first position from ``position`` on that the file holds; None if there is none."""
+        """The first position from ``position`` on that is in a page of which the file holds something; None if none is."""
         index = bisect_right(self._stored_ends, position)
         return max(position, self._stored_starts[index]) if index < len(self._stored_starts) else None
 
@@ -81,52 +103,96 @@ class Segments:
         return {"segments": len(self._stretches), "stored_bytes": stored}
 
     def check(self, done: Coverage) -> Iterator[int]:
-        """Nothing is stored besides what the ranges name."""
-        return iter(())
+        """Compare second copies of memory with the first ones, which are read."""
+        checked = 0
+        for copy in self._copies:
+            for start in range(copy.start, copy.end, COMPARED):
+                size = min(COMPARED, copy.end - start)
+                first, lost = self.read(start, size)
+                if not lost and first != self._source.read(copy.offset + start - copy.start, size):
+                    self._log.note(
+                        "elf.memory.copy-differs", self._source.path, copy.offset + start - copy.start,
+                        f"a second copy of guest memory at {start:#x} differs from the first, which counts",
+                    )  # fmt: skip
+                    break
+                checked += size
+                yield checked
+
+    def _disjoint(self, loads: Sequence[Load]) -> Iterator[_Stretch]:
+        """Each segment, less what an earlier one covers: dumps by virtual address name pages repeatedly."""
+        _report_limited(loads, self._source, self._log)
+        covered = Coverage()
+        by_shift: dict[int, Coverage] = {}
+        inside = _Insides()
+        for load in loads:
+            if load.gpa + load.memory_size > 1 << 64 or load.file_size > load.memory_size:
+                self._log.damage(
+                    "elf.memory.impossible", self._source.path, load.offset, "an impossible memory segment is left out",
+                    found=f"{load.memory_size:#x} bytes at {load.gpa:#x}, {load.file_size:#x} in the file",
+                )  # fmt: skip
+                continue
+            stored_end = self._stored_end(load)
+            shift = load.offset - load.gpa
+            free = covered.add(load.gpa, load.gpa + load.memory_size)
+            own = by_shift.setdefault(shift, Coverage()).add(load.gpa, load.gpa + load.memory_size)
+            if own != free:  # it overlaps one that keeps its bytes elsewhere in the file
+                self._take_copy(load, free, stored_end, bool(free) and inside.cut_by(load))
+            inside.add(load)
+            for low, high in free:
+                yield _Stretch(low, high, min(high, max(low, stored_end)), shift + low)
+
+    def _take_copy(self, load: Load, free: list[tuple[int, int]], stored_end: int, partial: bool) -> None:
+        """Keep a second copy for :meth:`check`: the kernel's text in ``/proc/vmcore`` is one, inside of a larger segment."""
+        start, end = load.gpa, load.gpa + load.memory_size
+        where = (self._source.path, load.offset)
+        found = f"{load.memory_size:#x} bytes at {load.gpa:#x}"
+        if partial:  # neither is part of the other
+            message = "memory segments overlap, the first one counts"
+            self._log.damage("elf.memory.overlap", *where, message, found=found)
+            return
+        message = "the file holds a second copy of guest memory, the first one counts"
+        self._log.note("elf.memory.copy", *where, message, found=found)
+        at = start
+        for low, high in [*free, (end, end)]:
+            held = min(low, stored_end)
+            for first, last in self._copied.add(load.offset + at - start, load.offset + held - start):
+                move = start - load.offset
+                self._copies.append(_Stretch(first + move, last + move, last + move, first))
+            at = high
+
+    def _stored_end(self, load: Load) -> int:
+        """The guest physical address up to which the file holds a segment."""
+        held = max(0, min(load.file_size, self._source.size - load.offset))
+        if held < load.file_size:
+            self._log.damage(
+                "elf.memory.truncated", self._source.path, min(load.offset, self._source.size),
+                "the file ends within a memory segment", found=f"{held:#x} bytes", expected=f"{load.file_size:#x}",
+            )  # fmt: skip
+        return load.gpa + held
 
 
-def _disjoint(source: Source, loads: Sequence[Load], log: FindingLog) -> Iterator[_Stretch]:
-    """Whole pages of each segment, less what an earlier one covers: dumps by virtual address name pages repeatedly."""
-    covered = Coverage()
-    by_shift: defaultdict[int, Coverage] = defaultdict(Coverage)
+class _Insides:
+    """The segments so far, by what is between their first and last byte: bounds count 2 for each address, so that
+    neighbours that touch are not one."""
+
+    def __init__(self) -> None:
+        self._covered = Coverage()
+
+    def add(self, load: Load) -> None:
+        """One segment more."""
+        self._covered.add(2 * load.gpa + 1, 2 * (load.gpa + load.memory_size))
+
+    def cut_by(self, load: Load) -> bool:
+        """Whether the start or the end of ``load`` is inside of a segment."""
+        return any(self._covered.covers(2 * at, 2 * at + 1) for at in (load.gpa, load.gpa + load.memory_size))
+
+
+def _report_limited(loads: Sequence[Load], source: Source, log: FindingLog) -> None:
     limited = [load for load in loads if load.file_size < load.memory_size]
     if limited:
         absent = sum(load.memory_size - load.file_size for load in limited)
         log.note(
-            "elf.memory.limited",
-            source.path,
-            limited[0].offset,
+            "elf.memory.limited", source.path, limited[0].offset,
             "the dump was limited: it names memory that it does not hold",
             found=f"{absent:#x} bytes in {len(limited)} segments",
-        )
-    for load in loads:
-        start, end = -(-load.gpa // PAGE_SIZE) * PAGE_SIZE, (load.gpa + load.memory_size) // PAGE_SIZE * PAGE_SIZE
-        if (start, end) != (load.gpa, load.gpa + load.memory_size):
-            log.damage(
-                "elf.memory.partial-page",
-                source.path,
-                load.offset,
-                "a memory segment is not of whole pages, its parts of pages are left out",
-                found=f"{load.memory_size:#x} bytes at {load.gpa:#x}",
-            )
-        if end > 1 << 64 or load.file_size > load.memory_size:
-            log.damage("elf.memory.impossible", source.path, load.offset, "an impossible memory segment is left out",
-                       found=f"{load.memory_size:#x} bytes at {load.gpa:#x}, {load.file_size:#x} in the file")  # fmt: skip
-            continue
-        stored_end = load.gpa + max(0, min(load.file_size, source.size - load.offset))
-        if stored_end < load.gpa + load.file_size:
-            log.damage(
-                "elf.memory.truncated",
-                source.path,
-                min(load.offset, source.size),
-                "the file ends within a memory segment",
-                found=f"{max(0, source.size - load.offset):#x} bytes",
-                expected=f"{load.file_size:#x}",
-            )
-        shift = load.offset - load.gpa
-        free = covered.add(start, end)
-        if by_shift[shift].add(start, end) != free:  # it overlaps one that keeps its pages elsewhere in the file
-            log.damage("elf.memory.overlap", source.path, load.offset, "memory segments overlap, the first one counts",
-                       found=f"{load.memory_size:#x} bytes at {load.gpa:#x}")  # fmt: skip
-        for low, high in free:
-            yield _Stretch(low, high, min(high, max(low, stored_end // PAGE_SIZE * PAGE_SIZE)), shift + low)
+        )  # fmt: skip
