@@ -14,7 +14,7 @@ from .errors import InvalidArgumentError, RegisterNotAvailableError, VtlNotEnabl
 from .files.objects import FileArgument
 from .files.opening import PathArgument
 from .findings import Finding, FindingLog
-from .formats.detect import Inputs, is_core_dump, open_snapshot, open_tree
+from .formats.detect import Inputs, is_evidence, open_snapshot, open_tree
 from .integers import as_int
 from .memory import GuestPhysicalMemory
 from .memory.lifetime import Lifetime
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .summary import Summary
     from .verification import Report
 
-__all__ = ["PathArgument", "SavedState", "is_core_dump", "open", "open_store"]
+__all__ = ["PathArgument", "SavedState", "is_evidence", "open", "open_store"]
 
 _VENDORS: dict[int, VirtualProcessorVendor] = {
     0: VirtualProcessorVendor.AMD,

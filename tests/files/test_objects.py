@@ -8,6 +8,8 @@ import io
 import lzma
 import os
 import random
+import shutil
+import subprocess
 import tarfile
 import tempfile
 import threading
@@ -327,3 +329,42 @@ def test_real_states_behind_objects(samples: Samples, name: str) -> None:
             assert same.summary().to_dict()["processors"] == state.summary().to_dict()["processors"]
             chunk = state.memory.chunks[0]
             assert same.memory.read(chunk.start, 1 << 20) == state.memory.read(chunk.start, 1 << 20)
+
+
+class _ReaderOfImages:
+    """As pyewf and other readers of forensic images: ``seek`` returns nothing, ``tell`` says the position."""
+
+    def __init__(self, content: bytes) -> None:
+        self._stream = io.BytesIO(content)
+
+    def seek(self, offset: int, whence: int = 0) -> None:
+        self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def read(self, size: int) -> bytes:
+        return self._stream.read(size)
+
+
+def test_a_reader_whose_seek_returns_nothing(sample_guest: Path) -> None:
+    handle: Any = _ReaderOfImages(sample_guest.read_bytes())
+    with vmsavedstate.open(handle) as state, vmsavedstate.open(sample_guest) as expected:
+        assert state.memory.read(0, 0x1000) == expected.memory.read(0, 0x1000)
+
+
+def test_an_encase_image(sample_guest: Path, tmp_path: Path) -> None:
+    """A saved state inside of an E01, as the error for an E01 advises."""
+    pyewf = pytest.importorskip("pyewf", reason="libewf-python is not installed")
+    acquire = shutil.which("ewfacquirestream")
+    if acquire is None:
+        pytest.skip("ewfacquirestream is not here (Debian: ewf-tools)")
+    options = ["-t", "image", "-c", "deflate:fast", "-C", "1", "-D", "x", "-E", "1", "-e", "x", "-N", "x"]
+    subprocess.run([acquire, *options], input=sample_guest.read_bytes(), cwd=tmp_path, capture_output=True, check=True)
+    image = tmp_path / "image.E01"
+    with pytest.raises(vmsavedstate.FormatError, match=r"EnCase image \(E01\).*pyewf.handle"):
+        vmsavedstate.open(image)
+    handle = pyewf.handle()
+    handle.open([str(image)])
+    with vmsavedstate.open(handle) as state:
+        assert state.verify().sound

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ERROR_WRITE_FAULT, FormatError, InvalidArgumentError, SourceError, VmSavedStateError
+from ..errors import ERROR_WRITE_FAULT, InvalidArgumentError, SourceError
 from ..files.new_file import NewFile
 from ..findings import Finding, Severity
-from ..state import is_core_dump, open_store
+from ..state import is_evidence
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -154,13 +154,13 @@ def report_findings(findings: Sequence[Finding]) -> None:
 
 
 def output_file(path: str, *, evidence: Sequence[str], force: bool) -> NewFile:
-    """A new file at ``path``: never one of the ``evidence`` files nor any other file of Hyper-V, whatever ``force`` says.
+    """A new file at ``path``: never one of the ``evidence`` files nor any other that is known, whatever ``force`` says.
 
     Raises SourceError.
     """
-    if any(_same_file(path, other) for other in evidence) or _is_evidence(path):
+    if any(_same_file(path, other) for other in evidence) or is_evidence(path):
         raise SourceError(
-            "this is a file of Hyper-V or a dump, evidence is never overwritten",
+            "this file is recognised as a saved state, a dump, a disk or an archive: evidence is never overwritten",
             file=path,
             remedy="choose another name",
             hresult=ERROR_WRITE_FAULT,
@@ -173,19 +173,6 @@ def _same_file(path: str, other: str) -> bool:
         return os.path.samefile(path, other)
     except OSError:
         return False
-
-
-def _is_evidence(path: str) -> bool:
-    """Whether a container of Hyper-V or a core dump stands at ``path``, such as the companion of the file that is read."""
-    if is_core_dump(path):
-        return True
-    try:
-        open_store(path).close()
-    except (SourceError, FormatError):
-        return False
-    except VmSavedStateError:  # damaged, but one all the same
-        return True
-    return True
 
 
 def refuse_terminal() -> None:

@@ -98,6 +98,8 @@ class ObjectSource(Source):
             raise self._refusal("the file object cannot seek (a pipe or a socket?)", "read it into a file or a BytesIO")
         try:
             size = file.seek(0, os.SEEK_END)
+            if size is None and callable(getattr(file, "tell", None)):  # readers of forensic images, such as pyewf
+                size = file.tell()
             empty = file.read(0)
         except Exception as error:
             raise self._unreadable(error, 0) from error

@@ -118,14 +118,22 @@ def open_tree(file: FileArgument, log: FindingLog) -> KeyTree:
         raise
 
 
-def is_core_dump(path: PathArgument) -> bool:
-    """Whether an ELF core file stands at ``path``, of whatever machine; False where nothing can be read."""
+def is_evidence(path: PathArgument) -> bool:
+    """Whether a file that is known stands at ``path``: of a format that can be read, any ELF core, or a kind that is
+    refused.
+
+    False where nothing can be read.
+    """
+    from .refusals import refusal_of
+
     try:
         source = Source(path)
     except SourceError:
         return False
     try:
-        return _is_elf(source) and source.size >= 18 and source.read(16, 2) == ET_CORE
+        if _is_elf(source):
+            return source.size >= 18 and source.read(16, 2) == ET_CORE
+        return any(item.recognises(source) for item in FORMATS) or refusal_of(source) is not None
     finally:
         source.close()
 

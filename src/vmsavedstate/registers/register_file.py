@@ -1,7 +1,8 @@
 """Registers that a person adds to a dump that lacks them: QEMU's ``info registers -a`` as text, or JSON.
 
-The text may be in the answer of QMP's ``human-monitor-command``, as ``virsh qemu-monitor-command`` prints it. Other JSON is what ``vmrs regs --json`` prints, or shorter ``{"0": {"efer": "0xd01"}}``: processor index, names and values of
-this package, numbers as hex text or numbers.
+The text may be in the answer of QMP's ``human-monitor-command``, as ``virsh qemu-monitor-command`` prints it. Other
+JSON is what ``vmrs regs --json`` prints, or shorter ``{"0": {"efer": "0xd01"}}``: processor index, names and values
+of this package, numbers as hex text or numbers.
 """
 
 from __future__ import annotations

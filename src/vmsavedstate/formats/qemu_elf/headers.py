@@ -87,7 +87,9 @@ def read_headers(source: Source, log: FindingLog) -> ElfCore:
         elif entry["type"] == layout.PT_NOTE:
             note_bytes += entry["filesz"]
             if note_bytes > MAX_NOTES:
-                raise _too_much(source, entry["offset"], entry["filesz"], f"the notes claim {note_bytes:#x} bytes", MAX_NOTES)
+                raise _too_much(
+                    source, entry["offset"], entry["filesz"], f"the notes claim {note_bytes:#x} bytes", MAX_NOTES
+                )
             notes.extend(_notes(source, entry["offset"], entry["filesz"], log, MAX_NOTE_COUNT - len(notes)))
     _refuse_others(source, notes)
     _report_uncovered(source, headers, log)
