@@ -61,7 +61,7 @@ def _put(machine: Machine, offset: int, data: bytes) -> None:
         os.pwrite(stream.fileno(), data, offset)
 
 
-def _is_block_too_high(walk: Walk) -> bool:
+def is_block_too_high(walk: Walk) -> bool:
     """Whether a walk ends at a block descriptor in a level whose entries cannot be blocks.
 
     The architecture calls it invalid (Arm ARM D8.3), QEMU 7.2 takes it for a block; it is not asked.
@@ -86,7 +86,7 @@ def _judge(
             writer.add_memory(part.gpa, part.size, part.read, zero_runs=part.zero_runs())
     with vmsavedstate.open(path, strict=True) as state:
         space = state.processors[0].address_space()
-        answers = list(frozen.answers(0, [gva for gva in addresses if not _is_block_too_high(space.walk(gva))]))
+        answers = list(frozen.answers(0, [gva for gva in addresses if not is_block_too_high(space.walk(gva))]))
         verdict = check_answers(state.processors[0], answers)
         assert verdict.wrong == ()
         for gva, gpa in answers[:50]:

@@ -97,3 +97,10 @@ def arm64_rights(*, write_never_execute: bool, hardware_access_flag: bool) -> Ri
             rights = Access(0)
         table.append(int(rights))
     return tuple(table)
+
+
+def one_level_rights(*, write_never_execute: bool, hardware_access_flag: bool) -> Rights:
+    """Rights by denial at EL2 without VHE and at EL3, which have no user mode (Arm ARM D8.4)."""
+    table = arm64_rights(write_never_execute=write_never_execute, hardware_access_flag=hardware_access_flag)
+    kernel = int(Access.KERNEL_READ | Access.KERNEL_WRITE | Access.KERNEL_EXECUTE)
+    return tuple(table[denied | NO_USER] & kernel for denied in range(DENIALS))

@@ -33,7 +33,7 @@ from ..memory import (
 from ..vocabulary import Reason
 from . import sparing
 from .leaves import Leaves
-from .selection import TOP, Regime
+from .regime import TOP, Regime
 from .walk import Walk, walk
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ..memory import GuestPhysicalMemory
 from ..vocabulary import Reason
 from .access import Access
 from .forms import NEVER, Form, Level
-from .selection import TOP, Regime, Tree
+from .regime import TOP, Regime, Tree
 from .vectors import PAGE_SHIFT, Addresses, denied, entry_type, is_hole, pages_of, tables_of
 
 MANY_TABLES = 1 << 13  # visits that are granted to any set of tables, however small

@@ -159,23 +159,37 @@ _ARM_TABLE_DENIALS = (Denial(59, NO_KERNEL_EXECUTE), Denial(60, NO_USER_EXECUTE)
                       Denial(62, READ_ONLY))  # fmt: skip
 _ARM_PAGE_DENIALS = (Denial(6, NO_USER, when_clear=True), Denial(7, READ_ONLY), Denial(53, NO_KERNEL_EXECUTE),
                      Denial(54, NO_USER_EXECUTE), Denial(10, NOT_ACCESSED, when_clear=True))  # fmt: skip
+# At EL2 without VHE and at EL3 there is one privilege level: AP1, PXN and their bits in tables mean nothing, UXN is XN.
+_ARM_TABLE_DENIALS_OF_ONE = (Denial(60, NO_KERNEL_EXECUTE), Denial(62, READ_ONLY))
+_ARM_PAGE_DENIALS_OF_ONE = (Denial(7, READ_ONLY), Denial(54, NO_KERNEL_EXECUTE),
+                            Denial(10, NOT_ACCESSED, when_clear=True))  # fmt: skip
 _GRANULE_NAMES = {12: "4 KiB", 14: "16 KiB", 16: "64 KiB"}
 
 
 def arm64_stage1(
-    rights: Rights, *, granule: int, input_bits: int, address_bits: int, wide: bool, hierarchical: bool
+    rights: Rights,
+    *,
+    granule: int,
+    input_bits: int,
+    address_bits: int,
+    wide: bool,
+    hierarchical: bool,
+    one_level: bool = False,
 ) -> Form:
-    """Stage 1 at EL1 and EL0: levels of one granule each, as many as ``input_bits`` need.
+    """Stage 1: levels of one granule each, as many as ``input_bits`` need.
 
     ``granule`` is the number of address bits in a page: 12, 14 or 16. ``wide`` says that addresses have 52 bits: with
     a granule of 16 bits 15 to 12 of an entry hold bits 51 to 48, else bits 9 and 8 hold bits 51 and 50 (TCR_EL1.DS).
-    ``hierarchical`` is whether entries of tables deny anything (TCR_EL1.HPDn clear).
+    ``hierarchical`` is whether entries of tables deny anything (TCR_EL1.HPDn clear), ``one_level`` whether the regime has
+    one privilege level instead of those of kernel and user.
     """
     stride = granule - 3
     first = 3 - (input_bits - granule - 1) // stride
     high = _arm_high_bits(granule, wide)
     # The level whose entries may map blocks: 2, with a large enough block above it for 52-bit addresses or 4 KiB (D8.3).
     largest = {12: 0 if wide else 1, 14: 1 if wide else 2, 16: 1 if wide else 2}[granule]
+    table_denials = _ARM_TABLE_DENIALS_OF_ONE if one_level else _ARM_TABLE_DENIALS
+    page_denials = _ARM_PAGE_DENIALS_OF_ONE if one_level else _ARM_PAGE_DENIALS
     levels = []
     for number in range(first, 4):
         shift = granule + stride * (3 - number)
@@ -189,7 +203,7 @@ def arm64_stage1(
                 is_table=Test(0, 1) if last else _ARM_TABLE,
                 is_page=_ARM_TABLE if last else _ARM_BLOCK if block else NEVER,
                 table=(Field(bits(top, granule)), *high), page=(Field(bits(top, shift)), *high),
-                table_denials=_ARM_TABLE_DENIALS if hierarchical else (), page_denials=_ARM_PAGE_DENIALS,
+                table_denials=table_denials if hierarchical else (), page_denials=page_denials,
                 table_reserved=bits(51, top + 1), page_reserved=bits(49, top + 1) if top < 49 else 0,
             )
         )  # fmt: skip

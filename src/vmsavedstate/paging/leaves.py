@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..memory import GuestPhysicalMemory
 from ..vocabulary import StepKind
 from .forms import Level
-from .selection import Regime, Tree
+from .regime import Regime, Tree
 from .walk import PAGE, classify, read_table, visits
 
 TILE_SHIFT = 21

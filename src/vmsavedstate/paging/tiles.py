@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..memory import GuestPhysicalMemory
 from .leaves import TILE_SHIFT
-from .selection import Regime
+from .regime import Regime
 from .vectors import ENTRIES, PAGE_SHIFT, Addresses, Mask, follow, follow_one
 
 MAX_TILES = 16384  # 64 MiB of page addresses, for 32 GiB of address space

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..memory import GuestPhysicalMemory
 from .forms import Denial, Field, Form, Level, Test
 from .leaves import TILE, TILE_SHIFT, entries_of_tile, leaf_at
-from .selection import Regime, Tree
+from .regime import Regime, Tree
 
 ENTRIES = 512
 PAGE_SHIFT = 12

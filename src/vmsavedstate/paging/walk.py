@@ -10,7 +10,7 @@ from ..memory import GuestPhysicalMemory
 from ..vocabulary import Reason, StepKind
 from .access import Access
 from .forms import Denial, Field, Form, Level
-from .selection import TOP, Regime, Tree
+from .regime import TOP, Regime, Tree
 
 PAGE = 4096
 

@@ -11,6 +11,7 @@ from ..errors import InvalidArgumentError, RegisterNotAvailableError, VtlNotEnab
 from ..integers import as_int
 from ..memory import MAX_ADDRESS, GuestPhysicalMemory, MemoryBlock, MemoryGap, Pattern, Progress, Unread
 from ..paging import AddressSpace, AddressSpaces, Walk
+from ..paging.arm64 import exception_level
 from ..paging.selection import SEGMENT_LONG, is_long_mode, paging_levels, paging_mode, select
 from ..registers.values import SegmentRegister
 from ..snapshot import ProcessorRecord
@@ -103,7 +104,7 @@ class VirtualProcessor:
 
     @property
     def paging_mode(self) -> PagingMode:
-        """What the processor does: NON_PAGED where CR0.PG or SCTLR_EL1.M is 0.
+        """What the processor does: NON_PAGED where CR0.PG is 0, or SCTLR_ELx.M of the exception level in use.
 
         Microsoft's provider ignores CR0.PG (API specification, section 11); this property does not. Raises
         RegisterNotAvailableError where a control register is not saved.
@@ -125,7 +126,7 @@ class VirtualProcessor:
         Raises RegisterNotAvailableError where the state does not hold it.
         """
         if self.family == "arm64":
-            return self.registers.integer("cpsr") >> 2 & 3
+            return exception_level(self.registers.integer("cpsr"))
         level = self._record.cpl.get(self.viewed_vtl)
         if level is None:
             raise RegisterNotAvailableError(f"the saved state holds no privilege level for VP {self.id}")
@@ -148,7 +149,8 @@ class VirtualProcessor:
         Arguments:
             architecture: take the registers as those of this instruction set; X86 and X64 use the same tables.
             paging_mode: walk tables of this mode. LONG has five levels where CR4.LA57 is set.
-            root: page-table root instead of CR3 (in its format), on ARM64 instead of TTBR0_EL1: another process.
+            root: page-table root instead of CR3 (in its format), on ARM64 instead of TTBR0_EL1
+                (of the exception level in use): another process.
             ignore_pg: walk the tables although CR0.PG is 0, as Microsoft's provider does.
             memory: tables and content as this memory has them, such as ``state.memory.overlaid(...)``.
 

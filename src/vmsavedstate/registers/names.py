@@ -153,16 +153,6 @@ class Arm64RegisterNames:
     ttbr0_el1: int
     ttbr1_el1: int
     vbar_el1: int
-    sp_el2: int
-    sctlr_el2: int
-    tcr_el2: int
-    ttbr0_el2: int
-    ttbr1_el2: int
-    hcr_el2: int
-    sp_el3: int
-    sctlr_el3: int
-    tcr_el3: int
-    ttbr0_el3: int
     fpsr: int
     fpcr: int
     q0: int
@@ -199,5 +189,20 @@ class Arm64RegisterNames:
     q31: int
 
 
-class RegisterNames(X86RegisterNames, Arm64RegisterNames):
-    """Both, for a processor of either kind."""
+class Arm64HighRegisterNames:
+    """Registers of EL2 and EL3 on ARM64, which no saved state of Hyper-V has: they come beside dumps of QEMU."""
+
+    sp_el2: int
+    sctlr_el2: int
+    tcr_el2: int
+    ttbr0_el2: int
+    ttbr1_el2: int
+    hcr_el2: int
+    sp_el3: int
+    sctlr_el3: int
+    tcr_el3: int
+    ttbr0_el3: int
+
+
+class RegisterNames(X86RegisterNames, Arm64RegisterNames, Arm64HighRegisterNames):
+    """All of them, for a processor of either kind."""

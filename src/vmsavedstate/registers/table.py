@@ -9,7 +9,7 @@ import re
 from functools import cache
 from typing import NamedTuple, get_type_hints
 
-from .names import Arm64RegisterNames, X86RegisterNames
+from .names import Arm64HighRegisterNames, Arm64RegisterNames, X86RegisterNames
 
 _VECTOR = re.compile(r"(xmm|fpmmx|q)\d+")
 
@@ -25,8 +25,9 @@ class Register(NamedTuple):
 @cache
 def registers_of(family: str) -> dict[str, Register]:
     """The registers of a family (``"x86"`` or ``"arm64"``) by name, in the order in which people expect them."""
-    names = Arm64RegisterNames if family == "arm64" else X86RegisterNames
+    classes = (Arm64RegisterNames, Arm64HighRegisterNames) if family == "arm64" else (X86RegisterNames,)
     return {
         name: Register(name, kind, 128 if _VECTOR.fullmatch(name) else 64)
+        for names in classes
         for name, kind in get_type_hints(names).items()
     }

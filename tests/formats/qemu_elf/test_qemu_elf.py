@@ -119,8 +119,11 @@ def test_notes_of_another_writer(tmp_path: Path) -> None:
         assert state.chunks[1].name == "unknown (OTHER)" and state.chunks[1].data == b"abc"
 
 
-@pytest.mark.parametrize(("pstate", "name"), [(0x3C5, "sp_el1"), (0x3C4, "sp_el0"), (0, "sp_el0"), (0x3C9, None)])
-def test_arm64(tmp_path: Path, pstate: int, name: str | None) -> None:
+@pytest.mark.parametrize(
+    ("pstate", "name"),
+    [(0x3C5, "sp_el1"), (0x3C4, "sp_el0"), (0, "sp_el0"), (0x3C9, "sp_el2"), (0x3CD, "sp_el3"), (0x3C8, "sp_el0")],
+)
+def test_arm64(tmp_path: Path, pstate: int, name: str) -> None:
     notes = prstatus_aarch64(0, pstate=pstate) + vectors()
     path = write(tmp_path / "x", elf(AARCH64, notes, [Segment(0x40000000, bytes(0x10000))]))
     with vmsavedstate.open(path, strict=True) as state:
@@ -128,9 +131,12 @@ def test_arm64(tmp_path: Path, pstate: int, name: str | None) -> None:
         r = vp.registers
         assert (r.x0, r.x28, r.fp, r.lr, r.pc, r.cpsr) == (100, 128, 129, 130, 0x1234, pstate)
         assert (r.q0, r.q31, r.fpsr, r.fpcr) == (1, 32, 0x11, 0x22)
-        assert {item for item in ("sp_el0", "sp_el1") if item in r} == ({name} if name else set())
+        assert {item for item in r if item.startswith("sp_")} == {name} and r[name] == 0x5000
         assert state.processor_vendor.name == "ARM"
-        with pytest.raises(RegisterNotAvailableError, match="needs sctlr_el1 of VP 0"):
+        needed = {2: "sctlr_el2, tcr_el2, ttbr0_el2, hcr_el2", 3: "sctlr_el3, tcr_el3, ttbr0_el3"}.get(
+            vp.cpl, "sctlr_el1"
+        )
+        with pytest.raises(RegisterNotAvailableError, match=f"needs {needed} of VP 0"):
             vp.translate(0x1000)
 
 
