@@ -186,3 +186,4 @@ class Snapshot(NamedTuple):
     chunks: Sequence[StateChunk]
     close: Callable[[], None]
     no_processors: str | None = None  # why there are none, where there are none
+    salvaged: bool = False  # whether this is what is left of a damaged file

@@ -51,6 +51,7 @@ class SavedState:
         store: the key tree, or None for formats without one.
         processors: the virtual processors by id; empty for formats that hold none, ``no_processors`` then says why.
         memory: the guest's physical memory.
+        salvaged: whether this is what is left of a damaged file that cannot be opened otherwise.
         enabled_vtls: virtual trust levels of the partition, ascending.
         processor_vendor: vendor of the processor the guest saw.
         cpuid: the saved CPUID leaves, empty where none were saved.
@@ -75,6 +76,7 @@ class SavedState:
             VirtualProcessor(number, item, spaces) for number, item in enumerate(snapshot.processors)
         )
         self.no_processors = None if self.processors else snapshot.no_processors or "this file holds no processor"
+        self.salvaged = snapshot.salvaged
         self.enabled_vtls = snapshot.enabled_vtls
         vendors = {} if snapshot.vendor is None else _VENDORS
         self.processor_vendor = vendors.get(snapshot.vendor or 0, VirtualProcessorVendor.UNKNOWN)
@@ -243,6 +245,7 @@ def open(
     *,
     registers: FileArgument | GivenRegisters | None = None,
     strict: bool = False,
+    salvage: bool = True,
 ) -> SavedState:
     """Open a saved state: a ``.vmrs``, one file of a ``.bin``/``.vsv`` pair, or an ELF dump of QEMU.
 
@@ -250,14 +253,16 @@ def open(
     returns the position); ``companion``, the other file of the pair unless it is next to the first under the same
     name, also a path or an object; ``registers``, for a dump of QEMU, what it does not hold: a file with QEMU's
     ``info registers -a`` or with JSON (docs/qemu.md), or {processor index: {register: value}}; what the dump holds
-    itself stays. ``strict`` refuses what is otherwise continued past and listed in ``findings``.
+    itself stays. ``strict`` refuses what is otherwise continued past and listed in ``findings``. Of a ``.vmrs`` that is
+    truncated or damaged beyond that, what is left is opened if any memory is (``state.salvaged``): ``salvage=False`` and
+    ``strict`` refuse it.
 
     Raises SourceError (cannot be opened), FormatError (no saved state), PartitionStateNotFoundError,
     GuestMemoryNotFoundError, NoVirtualProcessorError, EncryptedStateError, CompanionError, CorruptFileError.
     """
     log = FindingLog(strict=strict)
     with log.attached():
-        snapshot = open_snapshot(path, Inputs(companion, registers), log)
+        snapshot = open_snapshot(path, Inputs(companion, registers, salvage), log)
         return SavedState(snapshot, Origin(_absolute(path), _absolute(companion), _absolute(registers), strict))
 
 

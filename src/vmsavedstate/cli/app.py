@@ -15,7 +15,7 @@ import sys
 import click
 
 from ..errors import InvalidArgumentError, VmSavedStateError
-from .output import ReaderGoneError, printable
+from .output import Outcome, ReaderGoneError, printable
 
 COMMANDS = {
     "info": "What is in a saved state: processors, memory, guest, findings.",
@@ -115,8 +115,9 @@ def _invoke(arguments: list[str]) -> object:
         from click.shell_completion import shell_complete
 
         return shell_complete(cli, {}, "vmrs", COMPLETION_VARIABLE, instruction)
-    with cli.make_context("vmrs", arguments) as context:
-        return cli.invoke(context)
+    with cli.make_context("vmrs", arguments, obj=Outcome()) as context:
+        answer = cli.invoke(context)
+        return max(answer if isinstance(answer, int) else DONE, context.obj.least)
 
 
 def _run() -> int:

@@ -17,7 +17,7 @@ from ..paging import AddressSpace
 from ..processor import VirtualProcessor
 from ..state import SavedState
 from ..state import open as open_state
-from .output import report_findings
+from .output import Outcome, report_findings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -231,9 +231,16 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON for pro
 
 @contextmanager
 def opened(evidence: Evidence, *, quiet: bool = False) -> Iterator[SavedState]:
-    """The saved state; at the end, unless ``quiet``, a word on stderr if there are findings."""
+    """The saved state; at the end, unless ``quiet``, a word on stderr if there are findings.
+
+    The exit code is 1 at best where it is what is left of a damaged file.
+    """
     file, companion, registers, strict = evidence
     with open_state(file, companion, registers=registers, strict=strict) as state:
+        if state.salvaged:
+            outcome = click.get_current_context().find_object(Outcome)
+            assert outcome is not None
+            outcome.least = 1
         yield state
         if not quiet:
             report_findings(state.findings)

@@ -189,6 +189,12 @@ class ReaderGoneError(BrokenPipeError):
         self.code = code
 
 
+class Outcome:
+    """How a run of the command ends at best: ``least`` is the lowest exit code that it may have."""
+
+    least = 0
+
+
 @contextmanager
 def closing_with(code: int) -> Iterator[None]:
     """Output whose exit code counts even when nobody reads it to the end."""

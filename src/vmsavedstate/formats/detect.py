@@ -10,7 +10,7 @@ from ..containers.collector import paused_collector
 from ..containers.hvstorage.header import has_signature as is_hvstorage
 from ..containers.keytree import KeyTree
 from ..containers.legacy.signature import has_signature as is_legacy
-from ..errors import FormatError, InvalidArgumentError, SourceError
+from ..errors import CorruptFileError, FormatError, InvalidArgumentError, SourceError
 from ..files.objects import FileArgument, open_evidence
 from ..files.opening import PathArgument
 from ..files.source import Source
@@ -24,10 +24,14 @@ ET_CORE = b"\4\0"
 
 
 class Inputs(NamedTuple):
-    """What a caller may give beside the file: the other file of a pair, and registers that a dump lacks."""
+    """What a caller may give beside the file: the other file of a pair, and registers that a dump lacks.
+
+    ``salvage`` is whether what is left of a damaged file may be opened.
+    """
 
     companion: FileArgument | None = None
     registers: FileArgument | GivenRegisters | None = None
+    salvage: bool = True
 
 
 class Format(NamedTuple):
@@ -62,7 +66,17 @@ def _legacy_keys(source: Source, log: FindingLog) -> KeyTree:
 def _hvstorage_keys(source: Source, log: FindingLog) -> KeyTree:
     from ..containers.hvstorage.store import Store
 
-    return Store(source, log)
+    try:
+        return Store(source, log)
+    except CorruptFileError:
+        if log.strict:
+            raise
+        from ..containers.hvstorage.salvage import SalvagedStore
+
+        left = SalvagedStore(source, log)
+        if not left.roots and not left.orphans:
+            raise
+        return left
 
 
 # In this order: the signature of HyperVStorage is looked for in a second place as well, so it comes last.
@@ -70,7 +84,7 @@ FORMATS = (
     Format("qemu-elf", _is_elf, ".qemu_elf.reader", ("registers",), None),
     Format("bin+vsv", is_legacy, ".hyperv.pair", ("companion",), _legacy_keys),
     Format("vmrs", is_hvstorage, ".hyperv.vmrs", (), _hvstorage_keys),
-)
+)  # the last one is also what a file without its header is taken for
 _UNWANTED = {
     "companion": "this file is complete in itself, it has no companion",
     "registers": "only dumps of QEMU take registers beside their own",
@@ -87,9 +101,9 @@ def open_snapshot(file: FileArgument, inputs: Inputs, log: FindingLog) -> Snapsh
     try:
         with paused_collector():
             found = _format_of(source)
-            for name, value in inputs._asdict().items():
-                if value is not None and name not in found.takes:
-                    raise InvalidArgumentError(_UNWANTED[name], file=source.path, remedy="leave it out")
+            for name, message in _UNWANTED.items():
+                if getattr(inputs, name) is not None and name not in found.takes:
+                    raise InvalidArgumentError(message, file=source.path, remedy="leave it out")
             reader = importlib.import_module(found.reader, __package__)
             snapshot: Snapshot = reader.open_source(source, inputs, log)
             return snapshot
@@ -143,6 +157,9 @@ def _format_of(source: Source) -> Format:
     for item in FORMATS:
         if item.recognises(source):
             return item
-    from .refusals import unknown_kind
+    from ..containers.hvstorage.salvage import has_lost_header
+    from .refusals import refusal_of, unknown_kind
 
+    if refusal_of(source) is None and has_lost_header(source):
+        return FORMATS[-1]
     raise unknown_kind(source)

@@ -19,7 +19,7 @@ def LoadSavedStateFile(vmrs_file: PathArgument) -> int:
     EncryptedStateError, PartitionStateNotFoundError, GuestMemoryNotFoundError, NoVirtualProcessorError.
     """
     try:
-        state = open_state(vmrs_file)
+        state = open_state(vmrs_file, salvage=False)
     except CompanionError as error:  # one file of a pair
         if error.absent:
             error.remedy = BOTH
@@ -33,7 +33,7 @@ def LoadSavedStateFile(vmrs_file: PathArgument) -> int:
 def LoadSavedStateFiles(bin_file: PathArgument, vsv_file: PathArgument) -> int:
     """Load a ``.bin`` and its ``.vsv``; their handle. Raises as :func:`LoadSavedStateFile`, and CompanionError."""
     try:
-        state = open_state(bin_file, vsv_file)
+        state = open_state(bin_file, vsv_file, salvage=False)
     except InvalidArgumentError as error:  # a file that has no other
         error.remedy = "load it with LoadSavedStateFile"
         raise

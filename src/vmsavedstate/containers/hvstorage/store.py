@@ -35,6 +35,8 @@ class Store(KeyTree):
         objects: what the object tables name.
     """
 
+    _objects_known = True  # whether the object tables can be read, so that a value that is none of them is damage
+
     def __init__(self, source: Source, log: FindingLog) -> None:
         super().__init__((source,), log)
         self.source = source
@@ -154,7 +156,7 @@ class Store(KeyTree):
                 continue
             at, size = key.value_offset, key.size
             room = objects.get(at)
-            if room is not None and size <= room and at + size <= limit:
+            if at + size <= limit and (not self._objects_known or (room is not None and size <= room)):
                 continue
             name, place = f"key {key.name!r}", (self.source.path, key.offset)
             if at + size > limit:  # reading this key fails; its neighbours stay usable (section 11)

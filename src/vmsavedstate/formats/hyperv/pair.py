@@ -49,7 +49,7 @@ def open_source(source: Source, inputs: Inputs, log: FindingLog) -> Snapshot:
             other.close()
 
         return read_snapshot(
-            tree, log, format_name="bin+vsv", files=(source.path, other.path), close=close, vm_version=version
+            tree, log, format_name="bin+vsv", files=(source.path, other.path), close=close, known_version=version
         )
     except BaseException:
         other.close()

@@ -129,8 +129,11 @@ class RamBlocks:
         entry = self._blocks.get(number)
         if entry is None:
             return bytes(size), [self._lost(number, 0, BLOCK, "missing", "its block is not in the file")]
+        held = entry.size
         if not self._inside(entry):  # the container has said so already
-            return bytes(size), [self._lost(number, 0, BLOCK, "damaged", "its block lies outside of the file")]
+            held = max(0, entry.source.size - entry.value_offset)
+            if held == 0 or entry.size > BLOCK:
+                return bytes(size), [self._lost(number, 0, BLOCK, "damaged", "its block lies outside of the file")]
         if entry.size > BLOCK:
             why = f"has {entry.size:#x} bytes, more than 1 MiB"
             self._log.loss(
@@ -141,12 +144,22 @@ class RamBlocks:
                 found=entry.size,
             )
             return bytes(size), [self._lost(number, 0, BLOCK, "damaged", f"its block {why}")]
+        if entry.size == BLOCK and held < BLOCK:
+            return self._read_cut(number, entry, held, start, size)
         if entry.size == BLOCK:
             self._plain[number] = (entry.source.read, entry.value_offset)
             return entry.source.read(entry.value_offset + start, size), ()
         if size <= SMALL:
             return self._read_cached(number, entry, start, size)
         return self._decode(number, entry, start, size)
+
+    def _read_cut(
+        self, number: int, entry: KeyEntry, held: int, start: int, size: int
+    ) -> tuple[bytes, Sequence[Unreadable]]:
+        """A read of a plain block of which the file has only the first ``held`` bytes."""
+        data = entry.source.read(entry.value_offset + start, min(size, held - start)) if start < held else b""
+        lost = [self._lost(number, held, BLOCK, "damaged", "its block ends behind the end of the file")]
+        return data.ljust(size, b"\0"), lost if start + size > held else ()
 
     @staticmethod
     def _inside(entry: KeyEntry) -> bool:
@@ -174,15 +187,16 @@ class RamBlocks:
         if self._codec is None:
             self._codec = codec.active()
         end = start + size
+        stored = min(entry.size, entry.source.size - entry.value_offset)  # the file may end inside of it
         index = self._indexes.get(number) or _UNKNOWN
         window, base = b"", 0
         if size >= BULK:
-            window = entry.source.read(entry.value_offset, entry.size)
+            window = entry.source.read(entry.value_offset, stored)
         while index.state == codec.MORE and (index.produced < end or size >= BULK):  # in bulk END is looked at as well
             if size < BULK:
                 base = index.position
-                window = entry.source.read(entry.value_offset + base, min(WINDOW, entry.size - base))
-            index = self._scan(index, window, base, entry.size, end)
+                window = entry.source.read(entry.value_offset + base, min(WINDOW, stored - base))
+            index = self._scan(index, window, base, stored, end)
             self._indexes.put(number, index, len(index.segments) + 256)
         starts = memoryview(index.segments).cast("I")[::5]
         low, high = max(0, bisect_right(starts, start) - 1), bisect_left(starts, end)

@@ -32,16 +32,16 @@ def read_snapshot(
     format_name: str,
     files: Sequence[str],
     close: Callable[[], None],
-    vm_version: int | None = None,
+    known_version: int | None = None,
 ) -> Snapshot:
-    """Everything a saved state holds. ``vm_version`` is given where the container's header holds it.
+    """Everything a saved state holds. ``known_version`` is given where the container's header holds it.
 
     Raises PartitionStateNotFoundError, GuestMemoryNotFoundError, NoVirtualProcessorError, EncryptedStateError,
     CorruptFileError.
     """
     schema = choose_schema(tree)
     blob = _partition_entry(tree, schema, files)
-    version = vm_version if vm_version is not None else _vm_version(tree, log, files)
+    version = known_version if known_version is not None else vm_version(tree, log, files)
     _refuse_old(version, files[0])
     if blob.size > MAX_PARTITION_STATE:
         raise CorruptFileError(
@@ -49,16 +49,22 @@ def read_snapshot(
         )
     partition = read_partition_state(blob.read(), blob.source.path, blob.value_offset, log)
     blocks = numbered(tree, schema.blocks_parent, schema.blocks_prefix)
-    ranges = _memory_ranges(tree, schema, log, files)
-    _report_same_names(tree, schema, log)
-    _report_missing_blocks(ranges, blocks, log, files[0])
+    ranges = memory_ranges(tree, schema, log)
+    if not ranges:
+        raise GuestMemoryNotFoundError(
+            "the saved state names no guest memory (no usable RamMemoryBlock value)",
+            file=files[0],
+            remedy=LIST_FINDINGS,
+        )
+    report_same_names(tree, schema, log)
+    report_missing_blocks(ranges, blocks, log, files[0])
     return Snapshot(
         format=format_name,
         files=tuple(files),
         log=log,
         vm_version=version,
-        saved_state_type=_text(tree, paths.SAVED_STATE_TYPE, log),
-        writer_version=_text(tree, paths.WRITER_VERSION, log),
+        saved_state_type=text_of(tree, paths.SAVED_STATE_TYPE, log),
+        writer_version=text_of(tree, paths.WRITER_VERSION, log),
         store=tree,
         processors=partition.processors,
         enabled_vtls=partition.enabled_vtls,
@@ -98,8 +104,8 @@ def _partition_entry(tree: KeyTree, schema: Schema, files: Sequence[str]) -> Key
     raise PartitionStateNotFoundError("the file holds no saved state", file=files[0], remedy=remedy)
 
 
-def _vm_version(tree: KeyTree, log: FindingLog, files: Sequence[str]) -> int:
-    """VmVersion, or properties/version where it is missing (section 11)."""
+def vm_version(tree: KeyTree, log: FindingLog, files: Sequence[str]) -> int:
+    """VmVersion, or properties/version where it is missing (section 11). Raises CorruptFileError without either."""
     saved = _integer(tree, paths.VM_VERSION)
     configured = _integer(tree, paths.CONFIGURED_VERSION)
     if saved is None and configured is None:
@@ -141,7 +147,8 @@ def _refuse_old(version: int, file: str) -> None:
         )
 
 
-def _memory_ranges(tree: KeyTree, schema: Schema, log: FindingLog, files: Sequence[str]) -> tuple[MemoryRange, ...]:
+def memory_ranges(tree: KeyTree, schema: Schema, log: FindingLog) -> tuple[MemoryRange, ...]:
+    """The map of memory, empty where there is none."""
     found = numbered(tree, schema.metadata_parent, schema.metadata_prefix)
     entries: list[KeyEntry] = []
     while len(entries) in found:  # counted from 0 until one is missing (section 3)
@@ -151,17 +158,10 @@ def _memory_ranges(tree: KeyTree, schema: Schema, log: FindingLog, files: Sequen
             "memory.range.unreached", found[number].source.path, found[number].offset,
             f"{found[number].path} is not reached, number {len(entries)} is missing",
         )  # fmt: skip
-    ranges = read_metadata(entries, log)
-    if not ranges:
-        raise GuestMemoryNotFoundError(
-            "the saved state names no guest memory (no usable RamMemoryBlock value)",
-            file=files[0],
-            remedy=LIST_FINDINGS,
-        )
-    return ranges
+    return read_metadata(entries, log)
 
 
-def _report_missing_blocks(
+def report_missing_blocks(
     ranges: Sequence[MemoryRange], blocks: dict[int, KeyEntry], log: FindingLog, file: str
 ) -> None:
     """One finding per run of block numbers that the metadata needs and the file lacks.
@@ -184,7 +184,7 @@ def _report_missing_blocks(
             expected = number + 1
 
 
-def _report_same_names(tree: KeyTree, schema: Schema, log: FindingLog) -> None:
+def report_same_names(tree: KeyTree, schema: Schema, log: FindingLog) -> None:
     """Keys of a saved state are unique (2.9): of two blocks of one number nothing says which is right."""
     for path in {schema.blocks_parent, schema.metadata_parent}:
         node = tree.find(path)
@@ -209,7 +209,8 @@ def _integer(tree: KeyTree, path: str) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _text(tree: KeyTree, path: str, log: FindingLog) -> str | None:
+def text_of(tree: KeyTree, path: str, log: FindingLog) -> str | None:
+    """A value that is text, None where there is none or it cannot be read."""
     entry = tree.find(path)
     if entry is None or entry.type != "string":
         return None
