@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno as numbers
 import os
 
-from .remedies import FILL_BYTE, Remedy
+from .remedies import Remedy
 from .vocabulary import Reason
 
 E_FAIL = 0x80004005
@@ -258,11 +258,20 @@ class GuestMemoryError(VmSavedStateError):
     hresult = ERROR_FILE_CORRUPT
     steps: tuple[object, ...] = ()
 
-    def __init__(self, message: str, *, start: int, end: int, reason: Reason | str, file: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        start: int,
+        end: int,
+        reason: Reason | str,
+        file: str | None = None,
+        remedy: str | Remedy | None = None,
+    ) -> None:
         super().__init__(
             message,
             file=file,
-            remedy=FILL_BYTE,
+            remedy=remedy,
             hresult=E_INVALIDARG if reason == Reason.HOLE else ERROR_FILE_CORRUPT,
         )
         self.start = start
@@ -283,8 +292,17 @@ class PageNotMapped(VmSavedStateError, LookupError):  # noqa: N818  # the docume
 
     hresult = VA_NOT_MAPPED
 
-    def __init__(self, message: str, *, gva: int, level: str | None, entry: int | None, unmapped_size: int) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        gva: int,
+        level: str | None,
+        entry: int | None,
+        unmapped_size: int,
+        file: str | None = None,
+    ) -> None:
+        super().__init__(message, file=file)
         self.gva = gva
         self.level = level
         self.entry = entry

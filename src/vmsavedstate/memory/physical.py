@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import GuestMemoryError
 from ..files.overlay import Patch
 from ..integers import as_int
+from ..remedies import FILL_BYTE, Remedy
 from ..snapshot import PAGE_SIZE, MemoryRange, PageBacking, Unreadable
 from ..vocabulary import Reason
 from .blocks import PIECE, Kept, MemoryBlock, Part, stream
@@ -176,7 +177,7 @@ class GuestPhysicalMemory:
         gpa, size, fill = check_request(gpa, size, fill)
         self.lifetime.check()
         if fill is None:
-            self._require(gpa, size)
+            self._require(gpa, size, FILL_BYTE)
         parts: list[bytes] = []
         for run in list(self._runs(gpa, size)):
             if run.position is None:
@@ -233,7 +234,7 @@ class GuestPhysicalMemory:
         gpa, _, fill = check_request(gpa, len(view), fill)
         self.lifetime.check()
         if fill is None:
-            self._require(gpa, len(view))
+            self._require(gpa, len(view), FILL_BYTE)
         for run in list(self._runs(gpa, len(view))):
             target = view[run.gpa - gpa : run.gpa - gpa + run.size]
             if run.position is None:
@@ -266,10 +267,18 @@ class GuestPhysicalMemory:
         self.lifetime.check()
         self._require(gpa, size)
 
-    def _require(self, gpa: int, size: int) -> None:
+    def _require(self, gpa: int, size: int, remedy: Remedy | None = None) -> None:
         for run in self._runs(gpa, size):
             if run.position is None:
-                _refuse_hole(run)
+                verb = "is" if run.size == 1 else "are"
+                raise GuestMemoryError(
+                    f"guest physical {_addresses(run.gpa, run.end)} {verb} not part of the saved memory",
+                    start=run.gpa,
+                    end=run.end,
+                    reason=Reason.HOLE,
+                    file=self.lifetime.file,
+                    remedy=remedy,
+                )
 
     def is_valid(self, gpa: int, size: int = 1) -> bool:
         """Whether all of ``gpa`` to ``gpa + size`` can be read: true exactly where :meth:`gaps` yields nothing."""
@@ -367,7 +376,11 @@ class GuestPhysicalMemory:
         size = min(size, self.size - offset)
         if size <= 0:
             return b""
-        parts = [self.read(run.gpa, run.size) for run in self.raw_runs(offset, size)]
+        try:
+            parts = [self.read(run.gpa, run.size) for run in self.raw_runs(offset, size)]
+        except GuestMemoryError as error:
+            error.remedy = None  # there is no fill byte here
+            raise
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def raw_runs(self, offset: int, size: int) -> Iterator[MemoryRun]:
@@ -399,19 +412,10 @@ class GuestPhysicalMemory:
                     end=high,
                     reason=item.reason,
                     file=item.file,
+                    remedy=FILL_BYTE if fill is None else None,
                 )
             target[start:end] = bytes((fill,)) * (end - start)
 
 
 def _addresses(start: int, end: int) -> str:
     return f"address {start:#x}" if end - start == 1 else f"addresses {start:#x} to {end - 1:#x}"
-
-
-def _refuse_hole(run: MemoryRun) -> None:
-    end = run.gpa + run.size
-    raise GuestMemoryError(
-        f"guest physical {_addresses(run.gpa, end)} {'is' if run.size == 1 else 'are'} not part of the saved memory",
-        start=run.gpa,
-        end=end,
-        reason=Reason.HOLE,
-    )

@@ -139,6 +139,9 @@ class AddressSpace:
     ) -> Iterator[MappedRun]:
         """All that is mapped from ``start`` to ``end`` (excluded), lazily: maximal runs in ascending order.
 
+        On ARM64 with an ignored top byte a range within one value of that byte gives addresses with it; a larger range
+        gives every page once, without a tag.
+
         ``lost`` is called with every LostTable, in no particular order, and the enumeration continues. Without it, tables
         that are missing from the file or damaged raise GuestMemoryError. Raises PageTablesError at the point where a set of
         tables that point into each other has given more than any sound one could.
@@ -296,14 +299,15 @@ class AddressSpace:
             level=last.level if last else None,
             entry=last.entry if last else None,
             unmapped_size=found.size,
+            file=self._lifetime.file,
         )
 
     def _batches(self, start: int, end: int, lost: Callable[[LostTable], object] | None) -> Iterator[Runs]:
-        from .enumeration import batches
+        from .enumeration import tagged_batches
 
         first, last = check_bounds(start, end)
         self._lifetime.check()
-        return batches(self._memory, self._regime, first, last, lost)
+        return tagged_batches(self._memory, self._regime, first, last, lost)
 
     def _pieces(
         self, gva: int, size: int, fill: int | None, *, listing: bool = False
@@ -425,4 +429,5 @@ def _at_virtual(error: GuestMemoryError, gva: int) -> GuestMemoryError:
         end=error.end,
         reason=error.reason,
         file=error.file,
+        remedy=error._remedy,
     )

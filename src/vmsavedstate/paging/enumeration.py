@@ -172,6 +172,26 @@ def mapped_runs(batches: Iterator[Runs]) -> Iterator[MappedRun]:
         yield pending
 
 
+def tagged_batches(
+    memory: GuestPhysicalMemory, regime: Regime, start: int, end: int, lost: LostCallback | None
+) -> Iterator[Runs]:
+    """As :func:`batches`, for a range whose addresses may have a tag in the byte that the processor ignores."""
+    for low, high, shift in regime.aliases(start, end):
+        if not shift:
+            yield from batches(memory, regime, low, high, lost)
+            continue
+        for batch in batches(memory, regime, low, high, _tagging(lost, shift)):
+            yield Runs(batch.gva + np.uint64(shift % TOP), batch.gpa, batch.size, batch.access)
+
+
+def _tagging(lost: LostCallback | None, shift: int) -> LostCallback | None:
+    """The callback with the addresses as they were asked for."""
+    if lost is None:
+        return None
+    told = lost
+    return lambda table: told(table._replace(gva=table.gva + shift))
+
+
 def batches(
     memory: GuestPhysicalMemory, regime: Regime, start: int, end: int, lost: LostCallback | None
 ) -> Iterator[Runs]:
@@ -253,17 +273,23 @@ class _Enumeration:
         starts = tables.start[rows] + (columns.astype(np.uint64) << span)
         above = tables.denied[rows]
         if level.shift > MANY_PAGES:  # below, cutting the runs is cheaper than choosing among entries
-            wanted = np.zeros(len(starts), dtype=np.bool_)
-            for low, high in self._spans:
-                wanted |= (starts + np.uint64((1 << level.shift) - 1) >= np.uint64(low)) & (starts <= np.uint64(high))
+            wanted = self._wanted(starts, level.shift)
             words, starts, above = words[wanted], starts[wanted], above[wanted]
         mapped, pages = pages_of(form, level, words)
         own = self._pages(level, starts[mapped], pages[mapped], words[mapped], above[mapped])
         if level.is_table == NEVER:
             return own, _NO_TABLES
         further, targets = tables_of(form, level, words)
+        further &= self._wanted(starts, level.shift)  # what is not asked for must not be reported as lost
         rights = denied(words[further], level.table_denials) | above[further]
         return own, _Tables(targets[further], starts[further], rights)
+
+    def _wanted(self, starts: Addresses, shift: int) -> npt.NDArray[np.bool_]:
+        """Which of entries that span ``1 << shift`` bytes have anything of the range that was asked for."""
+        wanted = np.zeros(len(starts), dtype=np.bool_)
+        for low, high in self._spans:
+            wanted |= (starts + np.uint64((1 << shift) - 1) >= np.uint64(low)) & (starts <= np.uint64(high))
+        return wanted
 
     def _pages(self, level: Level, gva: Addresses, gpa: Addresses, entries: Addresses, above: Addresses) -> Runs:
         """Runs of entries of one level that map memory."""
@@ -301,7 +327,10 @@ class _Enumeration:
         if lost:
             reason = next(iter(self._memory.gaps(lost[0] << PAGE_SHIFT, 4096))).reason
         if self._lost is not None:
-            self._lost(LostTable(gva, span, table, reason))
+            for low, high in self._spans:
+                first, last = max(gva, low), min(gva + span - 1, high)
+                if first <= last:  # of a root table, the half that it was walked for
+                    self._lost(LostTable(first, last - first + 1, table, reason))
         elif lost:
             try:
                 self._memory.read(lost[0] << PAGE_SHIFT, 4096)

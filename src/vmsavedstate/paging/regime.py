@@ -45,6 +45,34 @@ class Regime(NamedTuple):
             return gva
         return gva | 0xFF << 56 if upper else gva & (1 << 56) - 1
 
+    def aliases(self, start: int, end: int) -> list[tuple[int, int, int]]:
+        """The ranges to go through for ``start`` to ``end``, without tags: (start, end, what to add to their addresses).
+
+        Every address has 256 aliases where the top byte is ignored. They are listed where the whole range has one top byte,
+        so that a range with a tag gives what is at it; a larger range gives each page once, without a tag.
+        """
+        tag = start >> 56
+        if start >= end or not any(self.ignored_top) or (end - 1) >> 56 != tag:
+            return [(start, end, 0)]
+        middle = tag << 56 | 1 << 55
+        found = []
+        for low, high in ((start, min(end, middle)), (max(start, middle), end)):
+            if low < high:
+                plain = self.normal(low)
+                found.append((plain, plain + high - low, low - plain))
+        return found
+
+    def next_tree(self, gva: int) -> int:
+        """The first address behind ``gva``, which no tree serves, that one does; 2**64 if there is none."""
+        tag, inside = gva >> 56, (1 << 56) - 1
+        starts = []
+        for tree in self.trees:
+            own = self.ignored_top[tree.start >> 55 & 1]
+            for byte in (tag, tag + 1, tree.start >> 56):
+                if byte < 256 and (own or byte == tree.start >> 56):
+                    starts.append(byte << 56 | tree.start & inside)
+        return min((start for start in starts if start > gva), default=TOP)
+
     @property
     def levels(self) -> int:
         """Levels of the deepest tree, 0 without paging."""

@@ -105,11 +105,9 @@ def walk(memory: GuestPhysicalMemory, regime: Regime, gva: int) -> Walk:
             return Walk(gva, address, Access(regime.rights), PAGE, (), None)
         return _unmapped(gva, TOP - address, (), f"without paging there is no address above {regime.identity - 1:#x}")
     for tree in regime.trees:
-        if address < tree.start:
-            return _unmapped(gva, tree.start - address, (), _inexpressible(regime))
-        if address < tree.end:
+        if tree.start <= address < tree.end:
             return _walk_tree(memory, tree, gva, address)
-    return _unmapped(gva, TOP - address, (), _inexpressible(regime))
+    return _unmapped(gva, regime.next_tree(gva) - gva, (), _inexpressible(regime))
 
 
 def _inexpressible(regime: Regime) -> str:

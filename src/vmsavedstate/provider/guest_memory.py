@@ -52,11 +52,7 @@ def GetGuestRawSavedMemorySize(handle: int) -> int:
 
 def GuestPhysicalAddressToRawSavedMemoryOffset(handle: int, physical_address: int) -> int:
     """Where an address stands in the flat stream, bytes. Raises GuestMemoryError (E_INVALIDARG) for a hole."""
-    try:
-        return HANDLES.get(handle).raw_memory.raw_offset(physical_address)
-    except GuestMemoryError as error:
-        error.remedy = None
-        raise
+    return HANDLES.get(handle).raw_memory.raw_offset(physical_address)
 
 
 def ReadGuestRawSavedMemory(handle: int, raw_offset: int, size: int) -> bytes:
@@ -87,9 +83,9 @@ def why_no_more(handle: int, address: int, *, raw: bool = False) -> str | None:
         run = next(iter(memory.raw_runs(address, 1) if raw else memory.runs(address, 1)), None)
         try:
             if run is not None and run.position is not None:
-                _read_first(memory, run.gpa)
+                memory.read_raw(memory.raw_offset(run.gpa), 1)
         except GuestMemoryError as error:
-            return str(error)
+            return error.message
     return None
 
 
@@ -165,21 +161,12 @@ def _fill(memory: GuestPhysicalMemory, runs: Iterable[MemoryRun], view: memoryvi
             except GuestMemoryError:
                 pass
         if not done:
-            _read_first(memory, run.gpa)
+            memory.read_raw(memory.raw_offset(run.gpa), 1)  # raises for the first byte
         got = _fill_run(memory, run.gpa, view[done : done + run.size])
         done += got
         if got < run.size:
             break
     return done
-
-
-def _read_first(memory: GuestPhysicalMemory, gpa: int) -> None:
-    """Raise GuestMemoryError where a byte cannot be read; without its advice, which is for callers of :meth:`read`."""
-    try:
-        memory.read(gpa, 1)
-    except GuestMemoryError as error:
-        error.remedy = None
-        raise
 
 
 def _fill_run(memory: GuestPhysicalMemory, gpa: int, view: memoryview) -> int:

@@ -237,6 +237,6 @@ class RamBlocks:
 
     def _lost(self, number: int, start: int, end: int, reason: str, message: str) -> Unreadable:
         base = number * BLOCK
-        entry = self._blocks.get(number)
+        entry = self._blocks.get(number) or next(iter(self._blocks.values()), None)  # blocks are all in one file
         file = entry.source.path if entry is not None else None
         return Unreadable(base + start, base + end, reason, message, file)

@@ -48,8 +48,8 @@ def salvage(source: Source, log: FindingLog) -> Snapshot | None:
     log.damage(
         "state.salvaged", source.path, None,
         f"the file is damaged, what is left of it is shown: {len(held)} blocks of memory, {processors} processors, "
-        f"{left.present} of {left.objects} objects that its tables name; {left.scanned} key tables were found by reading the "
-        "whole file",
+        f"{left.present} of {left.objects} objects that its tables name; {left.scanned} key tables were found by reading "
+        "the whole file",
     )  # fmt: skip
     return Snapshot(
         format="vmrs",
