@@ -67,8 +67,14 @@ class Finding(NamedTuple):
         }
 
 
+MOST_OF_A_KIND = 1000  # findings of one code that are kept
+MOST_COUNTED = 1 << 17  # further ones that are told apart
+
+
 class FindingLog:
     """Collects the findings of one open file or pair; safe to use from several threads.
+
+    Of each code the first 1,000 are kept; the last one then says how many more there are.
 
     In strict mode every finding but those reported with ``strict_accepts`` raises :class:`CorruptFileError` instead.
     """
@@ -76,6 +82,7 @@ class FindingLog:
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
         self._items: dict[Finding, None] = {}
+        self._kinds: dict[tuple[str, Severity], _Kind] = {}
         self._lock = threading.Lock()
 
     def note(self, code: str, file: str | None, offset: int | None, message: str, **values: object) -> None:
@@ -113,7 +120,14 @@ class FindingLog:
                 message + detail, file=file, offset=offset, remedy="strict mode; without it reading continues past this"
             )
         with self._lock:  # the same damaged block may be met by several reads: it is one finding
-            self._items.setdefault(finding)
+            if finding in self._items:
+                return
+            kind = self._kinds.setdefault((code, severity), _Kind())
+            if kind.kept < MOST_OF_A_KIND:
+                kind.kept += 1
+                self._items[finding] = None
+            elif len(kind.further) < MOST_COUNTED:
+                kind.further.add(hash(finding))
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -127,11 +141,26 @@ class FindingLog:
     def __iter__(self) -> Iterator[Finding]:
         """The findings so far, in the order they were met."""
         with self._lock:
-            return iter(tuple(self._items))
+            more = [_more(*key, kind) for key, kind in self._kinds.items() if kind.further]
+            return iter((*self._items, *more))
 
     def __len__(self) -> int:
         """How many findings there are so far."""
-        return len(self._items)
+        return sum(1 for _ in self)
+
+
+class _Kind:
+    """The findings of one code and severity: how many are kept, and marks of those that are only counted."""
+
+    def __init__(self) -> None:
+        self.kept = 0
+        self.further: set[int] = set()
+
+
+def _more(code: str, severity: Severity, kind: _Kind) -> Finding:
+    count = len(kind.further)
+    number = f"{count:,} more" if count < MOST_COUNTED else f"{count:,} or more others"
+    return Finding(severity, None, None, f"{number} of this kind are not listed", code=code)
 
 
 def _show(value: object) -> str | None:

@@ -7,6 +7,7 @@ only the pages asked for are decoded.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ INDEX_CACHE = 16 << 20
 PAGE_CACHE = 32 << 20
 WINDOW = 64 << 10  # bytes of tokens read at a time while a block is indexed
 BULK = BLOCK // 4  # from here on a block is read as a whole: one read instead of several windows
+MOST_PIECES = 16  # pieces of one page that are lost one by one; more, and the page is
 SMALL = 4 * PAGE  # reads up to this size go through the page cache
 
 _SEGMENT = codec.SEGMENT.size
@@ -51,6 +53,7 @@ class RamBlocks:
         self._log = log
         self._codec: codec.Codec | None = None
         self._numbers: list[int] | None = None
+        self._reported: set[tuple[int, bool]] = set()  # blocks whose tokens, or pages, were found damaged
         # How to read blocks that were found to be plain and inside of their file, and where they begin.
         self._plain: dict[int, tuple[Callable[[int, int], bytes], int]] = {}
         self._indexes: ByteCache[int, _Index] = ByteCache(INDEX_CACHE)
@@ -208,11 +211,15 @@ class RamBlocks:
             if data_from < base or data_end > base + len(window):
                 base, window = data_from, entry.source.read(entry.value_offset + data_from, data_end - data_from)
         out, bad = self._codec.decode(window, base, chosen, start, size)
-        lost = [self._damaged(number, entry, at, at + length, reason) for at, length, reason in bad]
+        lost = [
+            self._lost(number, at, stop, "damaged", f"its block is damaged: {reason}") for at, stop, reason in _joined(bad)
+        ]  # fmt: skip
+        if index.state == codec.BAD:  # also where the pages asked for are fine
+            self._report(number, entry, index.produced, BLOCK, index.reason, index.position)
+        if bad:
+            self._report(number, entry, bad[0][0], bad[0][0] + bad[0][1], bad[0][2])
         if index.produced < end:
-            lost.append(self._damaged(number, entry, index.produced, BLOCK, index.reason, index.position))
-        elif index.state == codec.BAD:  # the pages asked for are fine, others are not
-            self._damaged(number, entry, index.produced, BLOCK, index.reason, index.position)
+            lost.append(self._lost(number, index.produced, BLOCK, "damaged", f"its block is damaged: {index.reason}"))
         return out, lost
 
     def _scan(self, index: _Index, window: bytes, base: int, size: int, end: int) -> _Index:
@@ -223,20 +230,41 @@ class RamBlocks:
         )
         return _Index(index.segments + segments, position, produced, state, reason)
 
-    def _damaged(
+    def _report(
         self, number: int, entry: KeyEntry, start: int, end: int, reason: str, position: int | None = None
-    ) -> Unreadable:
-        at = entry.value_offset + (position or 0)
+    ) -> None:
+        """Report damage of a block: its tokens and its pages once each, however many of them are bad."""
+        kind = (number, position is None)
+        if kind in self._reported:
+            return
+        self._reported.add(kind)
         self._log.loss(
             "memory.block.damaged",
             entry.source.path,
-            at,
+            entry.value_offset + (position or 0),
             f"{entry.path} is damaged, {end - start:#x} bytes from {start:#x} on: {reason}",
         )
-        return self._lost(number, start, end, "damaged", f"its block is damaged: {reason}")
 
     def _lost(self, number: int, start: int, end: int, reason: str, message: str) -> Unreadable:
         base = number * BLOCK
         entry = self._blocks.get(number) or next(iter(self._blocks.values()), None)  # blocks are all in one file
         file = entry.source.path if entry is not None else None
         return Unreadable(base + start, base + end, reason, message, file)
+
+
+def _joined(bad: Sequence[tuple[int, int, str]]) -> Iterator[tuple[int, int, str]]:
+    """(start, end, reason) of the damage in a block: neighbours as one, and a page with many pieces of it as a whole."""
+    pieces = Counter(at // PAGE for at, _, _ in bad)
+    start = end = -1
+    first = ""
+    for at, length, reason in bad:
+        low, high = at, at + length
+        if pieces[at // PAGE] > MOST_PIECES:
+            low, high = at // PAGE * PAGE, max(high, at // PAGE * PAGE + PAGE)
+        if low > end:
+            if end >= 0:
+                yield start, end, first
+            start, end, first = low, high, reason
+        end = max(end, high)
+    if end >= 0:
+        yield start, end, first

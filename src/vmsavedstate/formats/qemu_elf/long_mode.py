@@ -2,7 +2,8 @@
 
 What is there decides: an EFER that was given, a code segment with the L bit, a register that only a 64-bit processor can
 hold. The machine type of the file says it of the first processor, since QEMU chooses it by that. Only where none of these
-speaks is it inferred, which is a finding.
+speaks is it inferred from the first one, which is a finding unless that one has PAE paging, too: the processors of an
+operating system are alike.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def with_long_mode(processors: Sequence[Processor], machine: int, file: str, log
         found = _stated(processor, file, log)
         if found is None and "cr0" in processor.registers:
             found = first
-            if number:
+            if number and not _pages_with_pae(processors[0]):
                 inferred.append(processor.vp_index)
         decided.append(processor._replace(long_mode=found))
     if inferred:
@@ -82,9 +83,14 @@ def _stated(processor: Processor, file: str, log: FindingLog) -> bool | None:
         return long_mode
     if not isinstance(cr0, int) or not isinstance(cr4, int):
         return None
-    if not (cr0 & CR0_PG and cr4 & CR4_PAE):
+    if not _pages_with_pae(processor):
         return False
     return True if wide else None
+
+
+def _pages_with_pae(processor: Processor) -> bool:
+    cr0, cr4 = processor.registers.get("cr0"), processor.registers.get("cr4")
+    return isinstance(cr0, int) and isinstance(cr4, int) and bool(cr0 & CR0_PG and cr4 & CR4_PAE)
 
 
 def _addresses(registers: dict[str, RegisterValue]) -> Iterator[int]:
