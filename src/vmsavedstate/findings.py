@@ -67,14 +67,14 @@ class Finding(NamedTuple):
         }
 
 
-MOST_OF_A_KIND = 1000  # findings of one code that are kept
+MOST_OF_A_KIND = 10_000  # findings of one code that are kept
 MOST_COUNTED = 1 << 17  # further ones that are told apart
 
 
 class FindingLog:
     """Collects the findings of one open file or pair; safe to use from several threads.
 
-    Of each code the first 1,000 are kept; the last one then says how many more there are.
+    Of each code the first 10,000 are kept; the last one then says how many more there are.
 
     In strict mode every finding but those reported with ``strict_accepts`` raises :class:`CorruptFileError` instead.
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from .containers.keytree import KeyTree
 from .errors import CorruptFileError, InvalidArgumentError, PartitionStateNotFoundError, ScreenError, VmSavedStateError
 from .files.ranges import Coverage
-from .findings import Finding, Severity
+from .findings import Finding, FindingLog, Severity
 from .memory import GuestPhysicalMemory, MemoryGap
 from .sizes import human_size
 from .vocabulary import Reason
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .state import SavedState
 
 Progress = Callable[[int], object]
+LONGEST_CHECKED = 64 << 10  # bytes of a value that is decoded to see whether it can be
 
 
 @dataclass(frozen=True)
@@ -142,17 +143,21 @@ def decode_all(memory: GuestPhysicalMemory, backing: PageBacking, progress: Prog
 
 
 def _check_values(store: KeyTree) -> tuple[int, list[Finding]]:
-    """The number of keys, and a finding for each value that cannot be read; arrays are checked by their place alone."""
-    entries, bad = list(store.walk()), []
-    for entry in entries:
+    """The number of keys, and a finding for each value that cannot be read.
+
+    Arrays and very long texts are checked by their place alone.
+    """
+    count, bad = 0, FindingLog()
+    for entry in store.walk():
+        count += 1
         try:
-            if entry.type == "array":
+            if entry.type == "array" or entry.size > LONGEST_CHECKED:
                 entry.check_extent()
             else:
                 _ = entry.value
         except CorruptFileError as error:
-            bad.append(Finding(Severity.DAMAGE, error.file, error.offset, error.message, code="key.value"))
-    return len(entries), bad
+            bad.loss("key.value", error.file, error.offset, error.message)
+    return count, list(bad)
 
 
 def _check_screen(state: SavedState) -> tuple[bool, list[Finding]]:

@@ -24,7 +24,7 @@ class Samples:
         """The path of one unpacked sample."""
         if self._folder is None:
             pytest.skip(f"the real saved states are not here: `make samples`, or set {VARIABLE}")
-        target = self._unpacked / name
+        target = self._unpacked / Path(name).name
         if not target.exists():
             plain, packed = self._folder / name, self._folder / f"{name}.xz"
             if plain.exists():

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 
 import click
 
-from ..containers.keytree import PREVIEW, KeyEntry, KeyTree
+from ..containers.keytree import LONG_TEXT, PREVIEW, KeyEntry, KeyTree
 from ..errors import CorruptFileError, InvalidArgumentError, KeyNotFoundError
 from ..state import open_store
 from .arguments import FILE, file_argument, json_option, strict_option
-from .output import hex_lines, output_file, printable, refuse_terminal, report_findings, show_json, show_table
+from .output import hex_lines, output_file, printable, refuse_terminal, report_findings, show_table, stream_json
 
 PIECE = 1 << 20
+LONGEST_CELL = 512  # characters of a cell of the table
 
 
 @click.command()
@@ -42,11 +42,11 @@ def command(file: str, path: str | None, raw: bool, out: str | None, force: bool
         elif single is not None and not as_json:
             _show_value(single)
         else:
-            entries = [item for entry in chosen for item in _below(entry)] if chosen else list(store.walk())
             if as_json:
-                show_json("keys", {"keys": [store.to_dict(item, whole=item is single) for item in entries]})
+                rows = store.list_of_dicts(chosen or None) if single is None else [store.to_dict(single, whole=True)]
+                stream_json("keys", "keys", rows, dict)
             else:
-                _show_list(entries, store)
+                _show_list(chosen or None, store)
 
 
 def _choose(store: KeyTree, path: str | None, file: str) -> list[KeyEntry]:
@@ -62,20 +62,17 @@ def _choose(store: KeyTree, path: str | None, file: str) -> list[KeyEntry]:
     return [entry]
 
 
-def _below(entry: KeyEntry) -> Iterator[KeyEntry]:
-    stack = [entry]
-    while stack:
-        item = stack.pop()
-        yield item
-        stack.extend(reversed(item.children))
-
-
-def _show_list(entries: list[KeyEntry], store: KeyTree) -> None:
+def _show_list(chosen: list[KeyEntry] | None, store: KeyTree) -> None:
     rows = [
-        (store.unique_path(entry), entry.type, "-" if entry.type == "node" else entry.size, _preview(entry))
-        for entry in entries
+        (_cut(path), entry.type, "-" if entry.type == "node" else entry.size, _cut(_preview(entry)))
+        for entry, _, path in store.walk_paths(chosen)
     ]
-    show_table(f"Keys: {len(entries)}", ("Path", "Type", "Bytes", "Value"), rows)
+    show_table(f"Keys: {len(rows)}", ("Path", "Type", "Bytes", "Value"), rows)
+
+
+def _cut(text: str) -> str:
+    """A cell of the table: the middle of what is very long is left out, JSON has it."""
+    return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL // 2]}...{text[-LONGEST_CELL // 2 :]}"
 
 
 def _preview(entry: KeyEntry) -> str:
@@ -83,6 +80,8 @@ def _preview(entry: KeyEntry) -> str:
         if entry.type == "array":
             data = entry.read(0, min(PREVIEW, entry.size))
             return data.hex(" ") + (" ..." if entry.size > PREVIEW else "")
+        if entry.type == "string" and entry.size > LONG_TEXT:
+            return f"{entry.text_start(LONG_TEXT)} ..."
         value = entry.value
     except CorruptFileError as error:
         return f"unreadable: {error.message}"

@@ -26,6 +26,8 @@ LINES_WITH_BAR = 100
 
 def printable(text: str) -> str:
     """``text`` with everything escaped that could steer a terminal or break a line: names come out of evidence."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 

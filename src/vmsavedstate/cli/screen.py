@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..screen import Screen
 
 MAX_COLUMNS = 320
+MAX_ROWS = 500  # a picture that is a hundred times as high as wide is drawn out of proportion
+SAMPLES = 64  # pixels of a cell's width, or height, that are looked at
 SHADES = " ░▒▓█"
 
 
@@ -55,7 +57,7 @@ def command(evidence: Evidence, out: str | None, force: bool, width: int | None)
 
 def draw(screen: Screen, columns: int, *, colour: bool) -> Iterator[str]:
     """Lines of text: two pixels per character with half blocks in colour, one in shades without."""
-    rows = max(1, round(columns * screen.height / screen.width / 2))
+    rows = min(MAX_ROWS, max(1, round(columns * screen.height / screen.width / 2)))
     if colour:
         pixels = _scaled(screen, columns, 2 * rows)
         for top, bottom in zip(pixels[0::2], pixels[1::2], strict=True):
@@ -75,14 +77,15 @@ def _scaled(screen: Screen, width: int, height: int) -> npt.NDArray[np.uint8]:
     """The picture in ``height`` x ``width`` pixels: the mean of each area, brightened to keep thin text visible."""
     import numpy as np
 
-    pixels = np.frombuffer(screen.rgb, dtype=np.uint8).reshape(screen.height, screen.width, 3)
-    tops, bottoms = _edges(screen.height, height)
-    lefts, rights = _edges(screen.width, width)
+    whole = np.frombuffer(screen.rgb, dtype=np.uint8).reshape(screen.height, screen.width, 3)
+    pixels = whole[:: max(1, screen.height // (height * SAMPLES)), :: max(1, screen.width // (width * SAMPLES))]
+    tops, bottoms = _edges(pixels.shape[0], height)
+    lefts, rights = _edges(pixels.shape[1], width)
     mean = np.empty((height, width, 3))
     for row, (top, bottom) in enumerate(
         zip(tops, bottoms, strict=True)
     ):  # row by row: a picture may have 33 million pixels
-        sums = np.zeros((screen.width + 1, 3))
+        sums = np.zeros((pixels.shape[1] + 1, 3))
         sums[1:] = pixels[top:bottom].sum(axis=0, dtype=np.int64).cumsum(axis=0)
         mean[row] = (sums[rights] - sums[lefts]) / ((rights - lefts) * (bottom - top))[:, None]
     brightest, limit = mean.max(), pixels.max()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -22,6 +22,9 @@ from ..remedies import LIST_KEYS
 KeyValue = int | float | str | bytes | bool | None
 
 PREVIEW = 16  # bytes of an array that a list shows
+LONG_TEXT = 64 << 10  # bytes of a text that a list shows
+WHOLE = 16 << 20  # bytes of a single value that JSON has
+SHOWN_PATH = 400  # characters of a path in messages and tables
 _NUMBERED = re.compile(r"(.+)\[(\d{1,9})\]", re.DOTALL)
 _FIXED = {name: struct.Struct(code) for name, code in (("int", "<q"), ("uint", "<Q"), ("double", "<d"), ("bool", "<I"))}
 
@@ -79,7 +82,7 @@ class KeyEntry:
 
     def __repr__(self) -> str:
         """Path, type and size, for people at a prompt."""
-        return f"<{type(self).__name__} {self.path} {self.type} {self.size} bytes>"
+        return f"<{type(self).__name__} {self.shown} {self.type} {self.size} bytes>"
 
     @property
     def children(self) -> tuple[KeyEntry, ...]:
@@ -97,6 +100,12 @@ class KeyEntry:
         return "/" + "/".join(reversed(parts))
 
     @property
+    def shown(self) -> str:
+        """The path for messages: the middle of a very long one is left out."""
+        path = self.path
+        return path if len(path) <= SHOWN_PATH else f"{path[: SHOWN_PATH // 2]}...{path[-SHOWN_PATH // 2 :]}"
+
+    @property
     def value(self) -> KeyValue:
         """The value, read now: int, float, str, bytes (arrays), bool; None for nodes and unknown types.
 
@@ -111,7 +120,7 @@ class KeyEntry:
             return None
         if self.size != fixed.size:
             raise CorruptFileError(
-                f"{self.path} of type {self.type} has {self.size:#x} bytes instead of {fixed.size:#x}",
+                f"{self.shown} of type {self.type} has {self.size:#x} bytes instead of {fixed.size:#x}",
                 file=self.source.path,
                 offset=self.offset,
             )
@@ -121,7 +130,12 @@ class KeyEntry:
             return number
         if number not in (0, 1):
             self.log.note(
-                "key.bool", self.source.path, self.value_offset, f"{self.path} is a bool", found=number, expected="0, 1"
+                "key.bool",
+                self.source.path,
+                self.value_offset,
+                f"{self.shown} is a bool",
+                found=number,
+                expected="0, 1",
             )
         return bool(number)
 
@@ -133,15 +147,19 @@ class KeyEntry:
         start = as_int(start, "start")
         size = max(0, self.size - start) if size is None else as_int(size, "a size")
         if start < 0 or size < 0 or start + size > self.size:
-            raise InvalidArgumentError(f"{self.path} has {self.size:#x} bytes, not {start:#x} to {start + size:#x}")
+            raise InvalidArgumentError(f"{self.shown} has {self.size:#x} bytes, not {start:#x} to {start + size:#x}")
         self.check_extent()
         return self.source.read(self.value_offset + start, size)
+
+    def text_start(self, limit: int) -> str:
+        """The first ``limit`` bytes of a string as text. Raises CorruptFileError."""
+        return _decode_string(self, self.read(0, min(limit, self.size)))
 
     def check_extent(self) -> None:
         """Raise CorruptFileError unless the value's extent lies inside the file."""
         if self.value_offset + self.size > self.source.size:
             raise CorruptFileError(
-                f"the value of {self.path} ({self.size:#x} bytes at {self.value_offset:#x}) lies outside of the file "
+                f"the value of {self.shown} ({self.size:#x} bytes at {self.value_offset:#x}) lies outside of the file "
                 f"({self.source.size:#x} bytes)",
                 file=self.source.path,
                 offset=self.offset,
@@ -156,7 +174,7 @@ def _decode_string(entry: KeyEntry, raw: bytes) -> str:
             "key.string-size",
             entry.source.path,
             entry.value_offset,
-            f"{entry.path} is a string of odd size",
+            f"{entry.shown} is a string of odd size",
             found=len(raw),
         )
         raw = raw[:-1]
@@ -263,17 +281,33 @@ class KeyTree:
         return "/" + "/".join(reversed(parts))
 
     def to_dict(self, entry: KeyEntry, *, whole: bool = False) -> dict[str, Any]:
-        """A key as JSON has it: ``value`` is null for nodes, hex text for arrays (the first bytes; with ``whole`` all)."""
+        """A key as JSON has it: ``value`` is null for nodes, hex text for arrays (the first bytes; with ``whole`` more).
+
+        A text above 64 KiB, or with ``whole`` a value above 16 MiB, is cut: ``truncated`` is true then.
+        """
+        return self._described(entry, entry.path, self.unique_path(entry), whole)
+
+    def list_of_dicts(self, entries: Iterable[KeyEntry] | None = None) -> Iterator[dict[str, Any]]:
+        """:meth:`to_dict` of keys and all below them, or of the whole tree, at a cost linear in the keys."""
+        for entry, path, unique in self.walk_paths(entries):
+            yield self._described(entry, path, unique, False)
+
+    def _described(self, entry: KeyEntry, path: str, unique: str, whole: bool) -> dict[str, Any]:
         content: dict[str, Any] = {
-            "path": entry.path,
-            "unique_path": self.unique_path(entry),
+            "path": path,
+            "unique_path": unique,
             "type": entry.type,
             "size": entry.size,
             "value": None,
         }
         try:
             if entry.type == "array":
-                content["value"] = entry.read(0, entry.size if whole else min(PREVIEW, entry.size)).hex()
+                content["value"] = entry.read(0, min(WHOLE if whole else PREVIEW, entry.size)).hex()
+                if whole and entry.size > WHOLE:
+                    content["truncated"] = True
+            elif entry.type == "string" and entry.size > (WHOLE if whole else LONG_TEXT):
+                content["value"] = entry.text_start(WHOLE if whole else LONG_TEXT)
+                content["truncated"] = True
             else:
                 value = entry.value
                 content["value"] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
@@ -335,6 +369,29 @@ class KeyTree:
             below = self.roots if entry is None else (entry._children or [])
             index = self._names[key] = {child.name: child for child in reversed(below)}
         return index
+
+    def walk_paths(self, entries: Iterable[KeyEntry] | None = None) -> Iterator[tuple[KeyEntry, str, str]]:
+        """(key, path, unique path) of ``entries`` and all below them, or of the whole tree, in the order of :meth:`walk`.
+
+        A path is made from that of the node above, so the cost is that of the text.
+        """
+        seen: set[int] = set()
+        for top in [self.roots, self.orphans] if entries is None else [list(entries)]:
+            # Each key with the paths of what is above it; its own are made when its turn comes.
+            stack = [(entry, *self._paths_above(entry)) for entry in reversed(top)]
+            while stack:
+                entry, path, unique = stack.pop()
+                if id(entry) in seen:
+                    continue
+                seen.add(id(entry))
+                number = self._places_below(entry.parent).get(id(entry))
+                path = f"{path}/{entry.name}"
+                unique = f"{unique}/{entry.name}" + ("" if number is None else f"[{number}]")
+                yield entry, path, unique
+                stack.extend((child, path, unique) for child in reversed(entry._children or ()))
+
+    def _paths_above(self, entry: KeyEntry) -> tuple[str, str]:
+        return ("", "") if entry.parent is None else (entry.parent.path, self.unique_path(entry.parent))
 
     def walk(self) -> Iterator[KeyEntry]:
         """Every key, parents before children, siblings in insertion order; last those whose parent is lost."""

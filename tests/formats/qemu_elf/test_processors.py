@@ -95,7 +95,7 @@ def test_a_processor_beside_one_in_protected_mode(tmp_path: Path, case: str) -> 
 @pytest.mark.parametrize("machine", [I386, X86_64])
 def test_processors_of_one_operating_system(tmp_path: Path, machine: int) -> None:
     """All with PAE paging, in code of 32 bits: as the first one, whose mode the machine type says."""
-    status = (prstatus_i386 if machine == I386 else prstatus_x86_64)
+    status = prstatus_i386 if machine == I386 else prstatus_x86_64
     own = cpu_state(rip=0x1000, long_code=False, kernel_gs=None)
     with vmsavedstate.open(dump(tmp_path / "x", machine, status(0) + status(1) + own * 2), strict=True) as state:
         assert codes(state) == []

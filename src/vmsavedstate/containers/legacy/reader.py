@@ -12,7 +12,9 @@ from ..keytree import KeyEntry, KeyTree, add_child
 from . import layout
 
 MAX_NAME = 4096  # characters; the longest real names have 120
+SHOWN = 400  # characters of a name in messages
 MAX_DEPTH = 256  # levels
+NAMES_TOGETHER, NAMES_SPARE = 2, 1 << 20  # times the name area, and bytes more, that all names may have together
 MAX_ENTRIES = 1 << 24  # blocks of 16 TiB of guest memory
 
 
@@ -80,6 +82,15 @@ class LegacyStore(KeyTree):
             if not any(fields):
                 break
             length_sum += fields[1]
+            if (
+                length_sum > NAMES_TOGETHER * len(names) + NAMES_SPARE
+            ):  # entries that share one name area again and again
+                self.log.damage(
+                    "legacy.index.names", source.path, header.index_offset + at,
+                    "the names of the index entries are longer than the name area can be, the rest is not read",
+                    found=length_sum, expected=f"{header.names_used:#x}",
+                )  # fmt: skip
+                return
             self._take_entry(source, header.index_offset + at, fields, names)
         if length_sum != header.names_used:
             self.log.damage(
@@ -132,19 +143,21 @@ class LegacyStore(KeyTree):
                 "legacy.entry.inline",
                 source.path,
                 at + 12,
-                f"value of {path!r} does not fit into its entry",
+                f"value of {path[:SHOWN]!r} does not fit into its entry",
                 found=size,
             )
             size = layout.INLINE_LIMIT
         if external and size > allocated:
             self.log.damage(
-                "legacy.entry.extent", source.path, at + 12, f"value of {path!r} is larger than its extent", found=size
+                "legacy.entry.extent",
+                source.path,
+                at + 12,
+                f"value of {path[:SHOWN]!r} is larger than its extent",
+                found=size,
             )
         value_at = position if external else at + layout.ENTRY_VALUE_AT
         if value_at + size > source.size:
-            message = (
-                f"value of {path[:MAX_NAME]!r} ({size:#x} bytes) lies outside of the file of {source.size:#x} bytes"
-            )
+            message = f"value of {path[:SHOWN]!r} ({size:#x} bytes) lies outside of the file of {source.size:#x} bytes"
             self.log.loss("legacy.entry.outside", source.path, at + 16, message, found=value_at)
         entry = KeyEntry(parts[-1], type_name, source, self.log, at, value_at, size, external=external)
         self._hang(entry, parts[:-1], source, at)

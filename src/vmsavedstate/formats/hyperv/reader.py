@@ -22,6 +22,7 @@ from .ram_metadata import read_metadata
 from .screen import load_screen
 
 LAST_REJECTED_VERSION = 0x0100  # section 3
+MAX_TEXT = 64 << 10  # bytes of a type, a name, a version
 MAX_PARTITION_STATE = 1 << 27  # 13 KiB per processor in real states; nothing is allocated by an unchecked size
 
 
@@ -197,7 +198,7 @@ def report_same_names(tree: KeyTree, schema: Schema, log: FindingLog) -> None:
                     "state.key.twice",
                     child.source.path,
                     child.offset,
-                    f"a second key {child.path}, the first one counts",
+                    f"a second key {child.shown}, the first one counts",
                 )
 
 
@@ -213,6 +214,12 @@ def text_of(tree: KeyTree, path: str, log: FindingLog) -> str | None:
     """A value that is text, None where there is none or it cannot be read."""
     entry = tree.find(path)
     if entry is None or entry.type != "string":
+        return None
+    if entry.size > MAX_TEXT:
+        log.damage(
+            "state.value.size", entry.source.path, entry.offset, f"{entry.shown} is too long for what it is, it is left out",
+            found=entry.size, expected=f"{MAX_TEXT:#x} bytes at most",
+        )  # fmt: skip
         return None
     try:
         value = entry.value
