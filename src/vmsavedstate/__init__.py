@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from .memory import GuestPhysicalMemory, MemoryBlock, MemoryChunk, MemoryGap, MemoryRun
     from .memory.file import MemoryFile
     from .memory.protocol import Memory
-    from .paging import Access, AddressSpace, LostTable, MappedRun, Walk, WalkStep
+    from .paging import Access, AddressSpace, LostTable, MappedRegion, MappedRun, Walk, WalkStep
     from .processor import Cpuid, GuestOs, Registers, VirtualProcessor
     from .registers.values import FpuState, SegmentRegister, TableRegister
     from .screen import Screen
@@ -87,6 +87,7 @@ _HOMES = {
     "Access": "paging",
     "AddressSpace": "paging",
     "LostTable": "paging",
+    "MappedRegion": "paging",
     "MappedRun": "paging",
     "Walk": "paging",
     "WalkStep": "paging",
@@ -123,6 +124,7 @@ __all__ = [
     "KeyEntry",
     "KeyTree",
     "LostTable",
+    "MappedRegion",
     "MappedRun",
     "Memory",
     "MemoryBlock",

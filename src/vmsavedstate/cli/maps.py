@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import click
 
-from ..paging import LostTable, MappedRun
+from ..paging import LostTable, MappedRegion, MappedRun
 from ..sizes import human_size
 from ..vocabulary import Reason
 from .app import DONE, INPUT_AT_FAULT
@@ -39,40 +38,27 @@ def command(
     """
     lost: list[LostTable] = []
     with opened(evidence) as state:
-        runs = choice.space(state).mappings(start, end, lost=lost.append)
-        if merge:
-            runs = _merged(runs)
+        space = choice.space(state)
+        runs: Iterator[MappedRun | MappedRegion] = (
+            space.regions(start, end, lost=lost.append) if merge else space.mappings(start, end, lost=lost.append)
+        )
         if as_json:
             stream_json(
                 "maps",
                 "runs",
-                (_row(run, merge) for run in runs),
+                (run.to_dict() for run in runs),
                 lambda: {"lost": [item.to_dict() for item in lost]},
             )
         else:
             click.secho(_HEADER.rstrip() if merge else f"{_HEADER}  {'Physical':>14}", bold=True)
             for run in runs:
-                click.echo(_line(run, merge))
+                click.echo(_line(run))
             _report_lost(lost)
     return INPUT_AT_FAULT if any(item.reason != Reason.HOLE for item in lost) else DONE
 
 
-def _merged(runs: Iterator[MappedRun]) -> Iterator[MappedRun]:
-    """Runs joined where they touch and have the same rights; the physical address is that of the first."""
-    pending: MappedRun | None = None
-    for run in runs:
-        if pending is not None and pending.gva + pending.size == run.gva and pending.access == run.access:
-            pending = pending._replace(size=pending.size + run.size)
-            continue
-        if pending is not None:
-            yield pending
-        pending = run
-    if pending is not None:
-        yield pending
-
-
-def _line(run: MappedRun, merge: bool) -> str:
-    where = "" if merge else f"  {run.gpa:#14x}"
+def _line(run: MappedRun | MappedRegion) -> str:
+    where = f"  {run.gpa:#14x}" if isinstance(run, MappedRun) else ""
     return f"{run.gva:#018x}-{run.gva + run.size - 1:#018x}  {human_size(run.size):>10}  {run.access}{where}"
 
 
@@ -84,11 +70,3 @@ def _report_lost(lost: list[LostTable]) -> None:
         )
     if len(lost) > SHOWN_LOST:
         click.echo(f"vmrs: and {len(lost) - SHOWN_LOST} more page tables", err=True)
-
-
-def _row(run: MappedRun, merge: bool) -> dict[str, Any]:
-    """A run as JSON has it; of merged ones the physical address means nothing."""
-    row = run.to_dict()
-    if merge:
-        del row["gpa"]
-    return row

@@ -197,7 +197,7 @@ def _derived_efer(vp: VirtualProcessor) -> int:
         return 0
     used = False
     with suppress(PageTablesError):  # as far as they could be seen
-        used = any(not run.access & _EXECUTE for run in vp.mappings(lost=lambda table: None))
+        used = any(not item.access & _EXECUTE for item in vp.space.regions(lost=lambda table: None))
     return (EFER_LONG if mode == PagingMode.LONG else 0) | (EFER_NXE if used else 0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from ..datatypes.enums import PagingMode
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ..memory.file import MemoryFile
-    from .enumeration import LostTable, MappedRun, Runs
+    from .enumeration import Shared
+    from .runs import LostTable, MappedRegion, MappedRun, Runs
     from .tiles import Tiles
 
 PAGE = 4096
@@ -142,22 +143,36 @@ class AddressSpace:
         On ARM64 with an ignored top byte a range within one value of that byte gives addresses with it; a larger range
         gives every page once, without a tag.
 
-        ``lost`` is called with every LostTable, in no particular order, and the enumeration continues. Without it, tables
-        that are missing from the file or damaged raise GuestMemoryError. Raises PageTablesError at the point where a set of
-        tables that point into each other has given more than any sound one could.
+        ``lost`` is called with every LostTable, in no particular order, and the enumeration continues. Without it,
+        tables that are missing from the file or damaged raise GuestMemoryError. Raises PageTablesError where tables
+        that are part of themselves have given more than any sound set could.
         """
-        from .enumeration import mapped_runs
+        from .runs import mapped_runs
 
         return mapped_runs(self._batches(start, end, lost))
+
+    def regions(
+        self, start: int = 0, end: int = TOP, *, lost: Callable[[LostTable], object] | None = None
+    ) -> Iterator[MappedRegion]:
+        """What is mapped from ``start`` to ``end`` (excluded), joined where the rights are the same, wherever in memory.
+
+        The shadow of a kernel with KASAN, 16 TiB through one table of each level, is one region. Otherwise as
+        :meth:`mappings`.
+        """
+        from .enumeration import shared_regions
+        from .runs import mapped_regions
+
+        return mapped_regions(self._batches(start, end, lost, shared_regions))
 
     def reverse(self, gpa: int, start: int = 0, end: int = TOP) -> Iterator[int]:
         """The virtual addresses at which ``gpa`` is mapped, ascending, from ``start`` to ``end`` (excluded).
 
         Goes through all tables; errors as for :meth:`mappings`.
         """
-        from .enumeration import find_physical
+        from .enumeration import find_physical, shared_reverse
 
-        return find_physical(self._batches(start, end, None), check_address(gpa))
+        wanted = check_address(gpa)
+        return find_physical(self._batches(start, end, None, partial(shared_reverse, gpa=wanted)), wanted)
 
     def read(self, gva: int, size: int, *, fill: int | None = None) -> bytes:
         """``size`` bytes from guest virtual address ``gva``, across pages of any size.
@@ -302,12 +317,15 @@ class AddressSpace:
             file=self._lifetime.file,
         )
 
-    def _batches(self, start: int, end: int, lost: Callable[[LostTable], object] | None) -> Iterator[Runs]:
+    def _batches(
+        self, start: int, end: int, lost: Callable[[LostTable], object] | None, shared: Shared | None = None
+    ) -> Iterator[Runs]:
         from .enumeration import tagged_batches
+        from .shared import runs
 
         first, last = check_bounds(start, end)
         self._lifetime.check()
-        return tagged_batches(self._memory, self._regime, first, last, lost)
+        return tagged_batches(self._memory, self._regime, first, last, lost, shared or runs)
 
     def _pieces(
         self, gva: int, size: int, fill: int | None, *, listing: bool = False

@@ -6,9 +6,10 @@ The tables are taken whole: an array of entries per table, all last-level tables
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,110 +17,17 @@ import numpy.typing as npt
 from ..errors import GuestMemoryError, PageTablesError
 from ..memory import GuestPhysicalMemory
 from ..vocabulary import Reason
-from .access import Access
 from .forms import NEVER, Form, Level
 from .regime import TOP, Regime, Tree
+from .runs import LostCallback, LostTable, Runs, lost_table
+from .shared import Graph, Node, regions, reverse
+from .shared import runs as graph_runs
 from .vectors import PAGE_SHIFT, Addresses, denied, entry_type, is_hole, pages_of, tables_of
 
 MANY_TABLES = 1 << 13  # visits that are granted to any set of tables, however small
 VISITS = 4  # of each distinct table: Windows' map of its own tables visits each once more
 BATCH_ENTRIES = 1 << 18  # entries of tables taken at a time
 MANY_PAGES = 16  # address bits of the largest last-level page
-
-_RIGHTS = {number: Access(number) for number in range(64)}
-
-
-class MappedRun(NamedTuple):
-    """A maximal run of virtual addresses whose pages lie one after another in physical memory, with the same rights.
-
-    ``gva``, ``gpa`` and ``size`` in bytes. The physical addresses may lie outside of the saved memory (devices).
-    """
-
-    gva: int
-    gpa: int
-    size: int
-    access: Access
-
-    @property
-    def start(self) -> int:
-        """First guest virtual address, bytes."""
-        return self.gva
-
-    @property
-    def end(self) -> int:
-        """The guest virtual address behind the last byte."""
-        return self.gva + self.size
-
-    def to_dict(self) -> dict[str, Any]:
-        """The run as JSON has it."""
-        return {
-            "gva": hex(self.gva), "gpa": hex(self.gpa), "size": self.size,
-            "kernel": self.access.kernel, "user": self.access.user,
-        }  # fmt: skip
-
-
-class LostTable(NamedTuple):
-    """A page table that cannot be read: what it maps from ``gva`` on, at most ``size`` bytes, is not known.
-
-    ``table`` is its guest physical address, ``reason`` ``hole`` (outside of the saved memory: the processor would find
-    a device or nothing), ``missing`` or ``damaged``.
-    """
-
-    gva: int
-    size: int
-    table: int
-    reason: Reason
-
-    @property
-    def start(self) -> int:
-        """First guest virtual address, bytes."""
-        return self.gva
-
-    @property
-    def end(self) -> int:
-        """The guest virtual address behind the last byte."""
-        return self.gva + self.size
-
-    def to_dict(self) -> dict[str, Any]:
-        """The lost table as JSON has it."""
-        return {"gva": hex(self.gva), "size": self.size, "table": hex(self.table), "reason": self.reason}
-
-
-class Runs(NamedTuple):
-    """Runs as arrays of the same length: addresses and sizes in bytes, rights as integers of :class:`Access`."""
-
-    gva: Addresses
-    gpa: Addresses
-    size: Addresses
-    access: Addresses
-
-    def __len__(self) -> int:
-        """The number of runs, not of arrays."""
-        return len(self.gva)
-
-    def take(self, which: slice | npt.NDArray[Any]) -> Runs:
-        """Some of them, in the order of ``which``."""
-        return Runs(self.gva[which], self.gpa[which], self.size[which], self.access[which])
-
-    def cut(self, start: int, end: int) -> Runs:
-        """Only what lies between two addresses (``end`` excluded)."""
-        first = np.maximum(self.gva, np.uint64(start))
-        last = np.minimum(self.gva + (self.size - np.uint64(1)), np.uint64(end - 1))
-        kept = first <= last
-        inside = Runs(first, self.gpa + (first - self.gva), last - first + np.uint64(1), self.access)
-        return inside.take(kept)
-
-    def merged(self) -> Runs:
-        """The same with neighbours joined."""
-        if len(self) < 2:
-            return self
-        touching = (
-            (self.gva[1:] == self.gva[:-1] + self.size[:-1])
-            & (self.gpa[1:] == self.gpa[:-1] + self.size[:-1])
-            & (self.access[1:] == self.access[:-1])
-        )
-        firsts = np.flatnonzero(np.concatenate(([True], ~touching)))
-        return Runs(self.gva[firsts], self.gpa[firsts], np.add.reduceat(self.size, firsts), self.access[firsts])
 
 
 class _Tables(NamedTuple):
@@ -145,42 +53,27 @@ def _interleaved(first: Runs, second: Runs) -> Runs:
     return joined.take(np.argsort(joined.gva, kind="stable")).merged()
 
 
-LostCallback = Callable[[LostTable], object]
+Shared = Callable[[Graph, int, int], Iterator[Runs]]
 
 
-def mapped_runs(batches: Iterator[Runs]) -> Iterator[MappedRun]:
-    """Batches of runs as single ones, joined also across batches."""
-    pending: MappedRun | None = None
-    for batch in batches:
-        columns = (batch.gva.tolist(), batch.gpa.tolist(), batch.size.tolist(), batch.access.tolist())
-        runs = list(map(MappedRun, *columns[:3], map(_RIGHTS.__getitem__, columns[3])))
-        if not runs:
-            continue
-        if pending is not None:
-            first = runs[0]
-            if (
-                pending.gva + pending.size == first.gva
-                and pending.gpa + pending.size == first.gpa
-                and pending.access == first.access
-            ):
-                runs[0] = MappedRun(pending.gva, pending.gpa, pending.size + first.size, pending.access)
-            else:
-                yield pending
-        pending = runs.pop()
-        yield from runs
-    if pending is not None:
-        yield pending
+class TooManyVisitsError(Exception):
+    """Tables are met again and again: they are better gone through as a graph. Never leaves this package."""
 
 
 def tagged_batches(
-    memory: GuestPhysicalMemory, regime: Regime, start: int, end: int, lost: LostCallback | None
+    memory: GuestPhysicalMemory,
+    regime: Regime,
+    start: int,
+    end: int,
+    lost: LostCallback | None,
+    shared: Shared = graph_runs,
 ) -> Iterator[Runs]:
     """As :func:`batches`, for a range whose addresses may have a tag in the byte that the processor ignores."""
     for low, high, shift in regime.aliases(start, end):
         if not shift:
-            yield from batches(memory, regime, low, high, lost)
+            yield from batches(memory, regime, low, high, lost, shared)
             continue
-        for batch in batches(memory, regime, low, high, _tagging(lost, shift)):
+        for batch in batches(memory, regime, low, high, _tagging(lost, shift), shared):
             yield Runs(batch.gva + np.uint64(shift % TOP), batch.gpa, batch.size, batch.access)
 
 
@@ -193,24 +86,65 @@ def _tagging(lost: LostCallback | None, shift: int) -> LostCallback | None:
 
 
 def batches(
-    memory: GuestPhysicalMemory, regime: Regime, start: int, end: int, lost: LostCallback | None
+    memory: GuestPhysicalMemory,
+    regime: Regime,
+    start: int,
+    end: int,
+    lost: LostCallback | None,
+    shared: Shared = graph_runs,
 ) -> Iterator[Runs]:
     """The runs between two addresses, in batches; each batch ascends and is merged in itself.
 
     ``lost`` is called for tables that cannot be read; without it those that are missing or damaged raise
-    GuestMemoryError, and those outside of the saved memory map nothing. Raises PageTablesError where there are more
-    tables than a sound set of this memory can have.
+    GuestMemoryError, and those outside of the saved memory map nothing. Where tables are met again and again, ``shared``
+    yields the rest: all runs, or what its caller wants of them. Raises PageTablesError where tables are part of themselves,
+    again and again.
     """
     if start >= end:
         return
     if not regime.trees:
         if start < regime.identity:
-            values = (start, start, min(end, regime.identity) - start, regime.rights)
-            yield Runs(*(np.array([value], dtype=np.uint64) for value in values))
+            yield _single(start, start, min(end, regime.identity) - start, regime.rights)
         return
+    told: set[LostTable] = set()
+
+    def once(table: LostTable) -> None:
+        """Tables that both ways through meet are reported by the first."""
+        if table not in told and lost is not None:
+            told.add(table)
+            lost(table)
+
+    callback = None if lost is None else once
     wanted = [tree for tree in regime.trees if start < tree.end and end > tree.start]
-    for form, trees in groupby(wanted, key=attrgetter("form")):  # halves of the same form go together
-        yield from _Enumeration(memory, form, list(trees), start, end, lost).run()
+    for form, group in groupby(wanted, key=attrgetter("form")):  # halves of the same form go together
+        trees, done = list(group), start
+        try:
+            for batch in _Enumeration(memory, form, trees, start, end, callback).run():
+                if len(batch):
+                    done = int(batch.gva[-1]) + int(batch.size[-1])
+                    yield batch
+        except TooManyVisitsError:
+            for tree in trees:
+                graph = Graph(memory, tree, callback)
+                low, high = max(done, tree.start), min(end, tree.end)
+                if low < high:
+                    yield from shared(graph, low, high)
+
+
+def shared_regions(graph: Graph, start: int, end: int) -> Iterator[Runs]:
+    """What is mapped, joined by rights alone: the physical addresses mean nothing."""
+    for gva, size, access in regions(graph, start, end):
+        yield _single(gva, 0, size, access)
+
+
+def shared_reverse(graph: Graph, start: int, end: int, *, gpa: int) -> Iterator[Runs]:
+    """A byte for each virtual address at which a physical address is mapped."""
+    for gva in reverse(graph, gpa, start, end):
+        yield _single(gva, gpa, 1, 0)
+
+
+def _single(*values: int) -> Runs:
+    return Runs(*(np.array([value], dtype=np.uint64) for value in values))
 
 
 class _Enumeration:
@@ -308,7 +242,7 @@ class _Enumeration:
             pages, there = self._memory.pages(numbers)
         except GuestMemoryError as error:  # in strict mode
             row = int(np.flatnonzero(numbers == np.uint64(error.start >> PAGE_SHIFT))[0]) // count
-            raise _lost_table(int(tables.address[row]), int(tables.start[row]), error) from error
+            raise lost_table(int(tables.address[row]), int(tables.start[row]), error) from error
         if not there.all():
             for row in np.flatnonzero(~there.reshape(len(tables), count).all(axis=1)).tolist():
                 own = slice(row * count, (row + 1) * count)
@@ -335,28 +269,68 @@ class _Enumeration:
             try:
                 self._memory.read(lost[0] << PAGE_SHIFT, 4096)
             except GuestMemoryError as error:
-                raise _lost_table(table, gva, error) from error
+                raise lost_table(table, gva, error) from error
 
     def _count(self, tables: _Tables) -> None:
         self._visits += len(tables)
         self._distinct.update(tables.address.tolist())
-        if self._visits > MANY_TABLES + VISITS * len(self._distinct):
-            gva = int(tables.start[0])
-            raise PageTablesError(
-                f"the page tables are enumerated up to {gva:#x} only: {self._visits:,} were visited, and no more than "
-                f"{len(self._distinct):,} are different, so they point into each other",
-                remedy="ask for a smaller range of addresses",
-            )
+        if self._visits <= MANY_TABLES + VISITS * len(self._distinct):
+            return
+        if not any(is_cyclic(Graph(self._memory, tree, _ignored)) for tree in self._trees):
+            raise TooManyVisitsError
+        gva = int(tables.start[0])
+        raise PageTablesError(
+            f"the page tables are enumerated up to {gva:#x} only: {self._visits:,} were visited, and no more than "
+            f"{len(self._distinct):,} are different, so they point into each other",
+            remedy="ask for a smaller range of addresses",
+        )
 
 
-def _lost_table(table: int, gva: int, error: GuestMemoryError) -> GuestMemoryError:
-    """The error of a page of a table, as one of the table."""
-    lost = GuestMemoryError(
-        f"the page table at {table:#x}, for guest virtual addresses from {gva:#x} on, cannot be read: {error.message}",
-        start=error.start, end=error.end, reason=error.reason, file=error.file,
-    )  # fmt: skip
-    lost.remedy = "with `lost`, and without strict mode, such tables are reported and the rest is listed"
-    return lost
+def _edges(graph: Graph) -> dict[int, set[int]]:
+    """The tables that each table points to, at whatever levels."""
+    edges: dict[int, set[int]] = {}
+    seen: set[Node] = set()
+    pending = [graph.root]
+    while pending:
+        node = pending.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        below = [graph.child(node, group) for group in graph.groups(node) if group.is_table]
+        edges.setdefault(node.table, set()).update(child.table for child in below)
+        pending += below
+    return edges
+
+
+def _ignored(_table: LostTable) -> None:
+    """Lost tables are reported by the enumeration itself."""
+
+
+def is_cyclic(graph: Graph) -> bool:
+    """Whether tables that are part of themselves make up more visits than are granted to any set of tables.
+
+    Windows and others map their tables by one entry that points back to the root, which is few.
+    """
+    edges = _edges(graph)
+    above: dict[int, list[int]] = {}
+    for table, targets in edges.items():
+        for target in targets:
+            above.setdefault(target, []).append(table)
+    leaves = [table for table, targets in edges.items() if not targets]
+    while leaves:  # what is left in the end can reach itself
+        table = leaves.pop()
+        del edges[table]
+        for parent in above.get(table, ()):
+            edges[parent].discard(table)
+            if not edges[parent]:
+                leaves.append(parent)
+
+    @cache
+    def visits(node: Node) -> int:
+        below = (group for group in graph.groups(node) if group.is_table and group.target in edges)
+        return 1 + sum(group.repeats * visits(graph.child(node, group)) for group in below)
+
+    return graph.root.table in edges and visits(graph.root) > MANY_TABLES + VISITS * len(edges)
 
 
 def find_physical(runs: Iterator[Runs], gpa: int) -> Iterator[int]:
