@@ -70,6 +70,7 @@ class AddressSpace:
         self._views.clear()
         self.__dict__.pop("_tiles", None)
         self.__dict__.pop("_leaves", None)
+        self.__dict__.pop("_is_shared", None)
 
     def __str__(self) -> str:
         """The paging form and the roots of the tables: ``long, 4 levels, from 0x1000``."""
@@ -277,8 +278,42 @@ class AddressSpace:
         check_pattern(pattern)
         self._lifetime.check()
         lost_raise = unread is None or self._memory.strict
+        if self._is_shared:
+            return self._find_shared(pattern, first, last, progress, None if lost_raise else unread)
         blocks = stream(self._memory.backing, self._parts(first, last, lost_raise=lost_raise), worker_count(None))
         return search(reported(blocks, progress, unread, self._refuse_gap if self._memory.strict else None), pattern)
+
+    @cached_property
+    def _is_shared(self) -> bool:
+        from .enumeration import are_shared
+
+        return are_shared(self._memory, self._regime)
+
+    def _find_shared(
+        self, pattern: Pattern, start: int, end: int, progress: Progress | None, unread: Unread | None
+    ) -> Iterator[int]:
+        """See :meth:`find`: for tables that are met again and again. Lost ones, and gaps in strict mode, raise."""
+        from .shared import Graph
+        from .shared_search import SharedSearch
+
+        def gap(found: MemoryGap) -> None:
+            low, high = max(found.start, start), min(found.end, end)
+            if low < high:
+                if self._memory.strict:
+                    self._refuse_gap(MemoryGap(low, high, found.reason))
+                if unread is not None:
+                    unread(MemoryGap(low, high, found.reason))
+
+        def lost(table: LostTable) -> None:
+            if table.reason != Reason.HOLE:
+                gap(MemoryGap(table.start, table.end, table.reason))
+
+        callback = None if unread is None else lost
+        for tree in self._regime.trees:
+            low, high = max(start, tree.start), min(end, tree.end)
+            if low < high:
+                graph = Graph(self._memory, tree, callback)
+                yield from SharedSearch(graph, self._memory, pattern, gap, progress).addresses(low, high)
 
     @cached_property
     def _tiles(self) -> Tiles:

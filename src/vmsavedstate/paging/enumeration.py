@@ -27,6 +27,7 @@ from .vectors import PAGE_SHIFT, Addresses, denied, entry_type, is_hole, pages_o
 MANY_TABLES = 1 << 13  # visits that are granted to any set of tables, however small
 VISITS = 4  # of each distinct table: Windows' map of its own tables visits each once more
 BATCH_ENTRIES = 1 << 18  # entries of tables taken at a time
+MANY_TIMES = 16  # that all of memory is mapped: a Linux guest maps it about twice
 MANY_PAGES = 16  # address bits of the largest last-level page
 
 
@@ -147,6 +148,36 @@ def _single(*values: int) -> Runs:
     return Runs(*(np.array([value], dtype=np.uint64) for value in values))
 
 
+class Met(NamedTuple):
+    """How often tables are met, how many different ones there are, and the bytes of saved memory that are mapped in all."""
+
+    visits: float
+    distinct: int
+    mapped: float
+
+
+class _Saved:
+    """How much of ranges of physical memory is saved."""
+
+    def __init__(self, memory: GuestPhysicalMemory) -> None:
+        chunks = memory.chunks
+        self._starts = np.array([chunk.start for chunk in chunks], dtype=np.float64)
+        self._sizes = np.array([chunk.size for chunk in chunks], dtype=np.float64)
+        self._before = np.cumsum(self._sizes) - self._sizes
+
+    def within(self, starts: Addresses, size: int) -> npt.NDArray[np.float64]:
+        """Bytes that are saved of each range; as floats, which are exact enough for a comparison."""
+        first = starts.astype(np.float64)
+        return self._below(first + size) - self._below(first)
+
+    def _below(self, addresses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        if not len(self._starts):
+            return np.zeros(len(addresses))
+        index = np.maximum(np.searchsorted(self._starts, addresses, side="right") - 1, 0)
+        inside: npt.NDArray[np.float64] = np.clip(addresses - self._starts[index], 0, self._sizes[index])
+        return self._before[index] + inside
+
+
 class _Enumeration:
     """One pass over the tables of trees of the same form."""
 
@@ -180,6 +211,34 @@ class _Enumeration:
         everything = self._start == 0 and self._end == TOP
         for batch in self._below(0, roots):
             yield batch if everything else batch.cut(self._start, self._end)
+
+    def how_often(self) -> Met:
+        """Count tables and saved memory as often as they are met; each different table of a level is looked at once."""
+        addresses, times = np.unique(np.array([tree.root for tree in self._trees], dtype=np.uint64), return_counts=True)
+        weights = times.astype(np.float64)
+        visits, distinct, mapped = float(weights.sum()), len(addresses), 0.0
+        saved = _Saved(self._memory)
+        for level in self._form.levels:
+            found, counted = [], []
+            step = max(1, BATCH_ENTRIES >> level.bits)
+            for first in range(0, len(addresses), step):
+                some = addresses[first : first + step]
+                zeros = np.zeros(len(some), dtype=np.uint64)
+                entries = self._read_tables(_Tables(some, zeros, zeros), self._form.entry_size << level.bits, 0)
+                rows, columns = np.nonzero(entries)
+                words, own = entries[rows, columns], weights[first : first + step][rows]
+                pages, targets = pages_of(self._form, level, words)
+                mapped += float((saved.within(targets[pages], 1 << level.shift) * own[pages]).sum())
+                if level.is_table != NEVER:
+                    mask, targets = tables_of(self._form, level, words)
+                    found.append(targets[mask])
+                    counted.append(own[mask])
+            if not found:
+                break
+            addresses, places = np.unique(np.concatenate(found), return_inverse=True)
+            weights = np.bincount(places.reshape(-1), weights=np.concatenate(counted)).astype(np.float64)
+            visits, distinct = visits + float(weights.sum()), distinct + len(addresses)
+        return Met(visits, distinct, mapped)
 
     def _below(self, depth: int, tables: _Tables) -> Iterator[Runs]:
         """What tables of one level map, with all below them: level by level, many tables at a time."""
@@ -284,6 +343,23 @@ class _Enumeration:
             f"{len(self._distinct):,} are different, so they point into each other",
             remedy="ask for a smaller range of addresses",
         )
+
+
+def are_shared(memory: GuestPhysicalMemory, regime: Regime) -> bool:
+    """Whether tables, or pages, are met so often that going through them one by one would not end, and no table is part of
+    itself.
+
+    Looks at each different table once, without its rights.
+    """
+    for form, group in groupby(regime.trees, key=attrgetter("form")):
+        trees = list(group)
+        try:
+            met = _Enumeration(memory, form, trees, 0, TOP, _ignored).how_often()
+        except GuestMemoryError:  # in strict mode; whoever goes through them finds the lost table
+            continue
+        if met.visits > MANY_TABLES + VISITS * met.distinct or met.mapped > MANY_TIMES * memory.size:
+            return not any(is_cyclic(Graph(memory, tree, _ignored)) for tree in trees)
+    return False
 
 
 def _edges(graph: Graph) -> dict[int, set[int]]:

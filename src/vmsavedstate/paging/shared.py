@@ -63,7 +63,6 @@ class Graph:
         self._lost = lost
         self._groups: ByteCache[Node, tuple[Group, ...]] = ByteCache(CACHED)
         self._lost_nodes: dict[Node, Reason] = {}
-        self._reported: set[Node] = set()
         self.visits = cache(self._visits)
         self.uniform = cache(self._uniform)
 
@@ -88,23 +87,38 @@ class Graph:
         self.groups(node)
         return self._lost_nodes.get(node)
 
-    def report(self, node: Node, base: int, low: int, high: int) -> None:
-        """Report a lost table, once: at the first address that it is met for. Raises GuestMemoryError without a callback."""
-        reason = self.reason(node)
-        if reason is None or node in self._reported:
-            return
-        self._reported.add(node)
-        level = self.form.levels[node.depth]
-        first, end = max(base, low), min(base + (1 << level.shift + level.bits), high)
-        if first >= end:
+    def report_lost(self, start: int, end: int) -> None:
+        """Report each lost table once, at the first address between two that it is met for.
+
+        Raises GuestMemoryError for one that is missing or damaged where there is no callback.
+        """
+        seen: set[Node] = set()
+        pending = [(self.root, self.base)]
+        while pending:
+            node, base = pending.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            span, reason = self.span(node.depth), self.reason(node)
+            if reason is not None:
+                self._report(
+                    node, reason, max(base, start), min(base + (span << self.form.levels[node.depth].bits), end)
+                )
+            for group in reversed(self.groups(node)):
+                places = places_of(base + group.first * span, span, group.repeats, start, end) if group.is_table else ()
+                if places:
+                    pending.append((self.child(node, group), places[0]))
+
+    def _report(self, node: Node, reason: Reason, start: int, end: int) -> None:
+        if start >= end:
             return
         if self._lost is not None:
-            self._lost(LostTable(first, end - first, node.table, reason))
+            self._lost(LostTable(start, end - start, node.table, reason))
         elif reason != Reason.HOLE:
             try:
-                self._memory.read(node.table, (1 << level.bits) * self.form.entry_size)
+                self._memory.read(node.table, self.form.entry_size << self.form.levels[node.depth].bits)
             except GuestMemoryError as error:
-                raise lost_table(node.table, first, error) from error
+                raise lost_table(node.table, start, error) from error
 
     def _decode(self, node: Node) -> Iterator[Group]:
         form, level = self.form, self.form.levels[node.depth]
@@ -156,9 +170,10 @@ class Graph:
         )
 
     def _uniform(self, node: Node) -> int | None:
-        """The access of every byte that a table speaks for, where it is the same; -1 where nothing is mapped; else None."""
-        if self.reason(node) is not None:
-            return None
+        """The access of every byte that a table speaks for, where it is the same; -1 where nothing is mapped; else None.
+
+        Of a lost table nothing is.
+        """
         total, found = 0, set()
         for group in self.groups(node):
             found.add(self.uniform(self.child(node, group)) if group.is_table else group.rights)
@@ -173,7 +188,6 @@ def runs(graph: Graph, start: int, end: int) -> Iterator[Runs]:
     """All runs between two addresses, in batches that ascend and are merged in themselves."""
 
     def below(node: Node, base: int) -> Iterator[Runs]:
-        graph.report(node, base, start, end)
         span, pages = graph.span(node.depth), []
         for group in graph.groups(node):
             first, size = base + group.first * span, group.repeats * span
@@ -185,19 +199,21 @@ def runs(graph: Graph, start: int, end: int) -> Iterator[Runs]:
             if pages:
                 yield _batch(pages, start, end)
                 pages = []
-            for at in _places(first, span, group.repeats, start, end):
+            if graph.uniform(graph.child(node, group)) == -1:
+                continue
+            for at in places_of(first, span, group.repeats, start, end):
                 yield from below(graph.child(node, group), at)
         if pages:
             yield _batch(pages, start, end)
 
-    return below(graph.root, graph.base)
+    graph.report_lost(start, end)
+    yield from below(graph.root, graph.base)
 
 
 def regions(graph: Graph, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """(address, size, access) of what is mapped, neighbours with the same rights joined wherever they are in memory."""
 
     def below(node: Node, base: int) -> Iterator[tuple[int, int, int]]:
-        graph.report(node, base, start, end)
         span = graph.span(node.depth)
         for group in graph.groups(node):
             first, size = base + group.first * span, group.repeats * span
@@ -206,11 +222,12 @@ def regions(graph: Graph, start: int, end: int) -> Iterator[tuple[int, int, int]
                 continue
             access = graph.uniform(graph.child(node, group)) if group.is_table else group.rights
             if access is None:
-                for at in _places(first, span, group.repeats, start, end):
+                for at in places_of(first, span, group.repeats, start, end):
                     yield from below(graph.child(node, group), at)
             elif access >= 0:
                 yield low, high - low, access
 
+    graph.report_lost(start, end)
     pending: tuple[int, int, int] | None = None
     for item in below(graph.root, graph.base):
         if pending is not None and pending[0] + pending[1] == item[0] and pending[2] == item[2]:
@@ -229,13 +246,12 @@ def reverse(graph: Graph, gpa: int, start: int, end: int) -> Iterator[int]:
     @cache
     def has(node: Node) -> bool:
         span = graph.span(node.depth)
-        return graph.reason(node) is not None or any(
+        return any(
             has(graph.child(node, group)) if group.is_table else 0 <= gpa - group.target < group.repeats * span
             for group in graph.groups(node)
         )
 
     def below(node: Node, base: int) -> Iterator[int]:
-        graph.report(node, base, start, end)
         span = graph.span(node.depth)
         for group in graph.groups(node):
             first = base + group.first * span
@@ -245,13 +261,14 @@ def reverse(graph: Graph, gpa: int, start: int, end: int) -> Iterator[int]:
                 if 0 <= gpa - group.target < group.repeats * span and start <= first + gpa - group.target < end:
                     yield first + gpa - group.target
             elif has(graph.child(node, group)):
-                for at in _places(first, span, group.repeats, start, end):
+                for at in places_of(first, span, group.repeats, start, end):
                     yield from below(graph.child(node, group), at)
 
-    return below(graph.root, graph.base)
+    graph.report_lost(start, end)
+    yield from below(graph.root, graph.base)
 
 
-def _places(first: int, span: int, count: int, start: int, end: int) -> range:
+def places_of(first: int, span: int, count: int, start: int, end: int) -> range:
     """The addresses of ``count`` entries from ``first`` on, as far as they have anything between two addresses."""
     low = max(0, (start - first) // span)
     high = min(count, -(-(end - first) // span))
