@@ -222,3 +222,24 @@ def test_searching_the_graph_finds_what_the_stream_finds(data: st.DataObject) ->
             assert set(expected) <= set(found)
         else:
             assert found == expected
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_matches_across_the_ends_of_large_pages(strict: bool) -> None:
+    """A page that is mapped twice is searched once; what begins at its end depends on what is behind it."""
+    from vmsavedstate.paging import enumeration, shared, shared_search
+
+    pages = {
+        0x1000: table({0: 0x2003}), 0x2000: table({0: 0x3003}),
+        0x3000: table({0: 0x200083, 1: 0x400083, 2: 0x200083, 4: 0x400083, 5: 0x4003, 6: 0x200083}),
+        0x4000: table({511: 0x5FF003}), 0x3FF000: b"-" * 4094 + b"ab", 0x400000: b"cd".ljust(4096, b"-"),
+        0x5FF000: b"-" * 4093 + b"dab", 0x200000: b"cc".ljust(4096, b"-"),
+    }  # fmt: skip
+    memory = memory_of(placed(pages), [(0, 0x600000)], strict=strict)
+    space = space_of(memory, **LONG, cr3=0x1000)
+    tree = space._regime.trees[0]
+    for pattern in (b"abc", b"abcd", b"dabcc", b"bc" , b"-dab"):
+        expected = list(space.find(pattern, 0, tree.end))
+        graph = shared.Graph(memory, tree, enumeration._ignored)
+        found = list(shared_search.SharedSearch(graph, memory, pattern, list, None).addresses(0, tree.end))
+        assert found == expected != [], pattern
