@@ -17,7 +17,7 @@ help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 # The stamps depend on what is compiled or declared: a changed extension is built again, changed Python needs nothing.
-$(VENV)/.installed: pyproject.toml setup.py $(wildcard rust/src/*.rs rust/codec/src/*.rs) rust/Cargo.toml
+$(VENV)/.installed: pyproject.toml setup.py $(wildcard rust/src/*.rs rust/*/src/*.rs) rust/Cargo.toml
 	@echo "setting up $(VENV): half a minute to a minute, most of it for the compiled extension"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -83,7 +83,7 @@ endif
 
 test-rust:  ## the extension's own unit tests (skipped without cargo)
 ifneq ($(CARGO),)
-	cd rust && cargo test --quiet --package vmsavedstate-codec
+	cd rust && cargo test --quiet --workspace --exclude vmsavedstate-extension
 else
 	@echo "no cargo here: the Rust unit tests were not run"
 endif

@@ -1,12 +1,14 @@
-//! The extension of the Python package `vmsavedstate`: XPRESS and page tokens.
+//! The extension of the Python package `vmsavedstate`: XPRESS and page tokens, and tables of a million entries.
 //!
-//! This file is the boundary to Python; the crate `codec` knows nothing of it. Decoding and encoding release the
-//! interpreter lock. Every function has a fallback of the same name in `src/vmsavedstate/codec/`.
+//! This file is the boundary to Python; the crates `codec` and `tables` know nothing of it. Decoding and encoding release
+//! the interpreter lock. Every function of the codec has a fallback of the same name in `src/vmsavedstate/codec/`, those of
+//! tables in `src/vmsavedstate/containers/hvstorage/`.
 
 use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use vmsavedstate_codec::{tokens, xpress};
+use vmsavedstate_tables as tables;
 
 /// Below this many bytes the lock is kept: handing it over costs more than the work.
 const RELEASE_FROM: usize = 16 * 1024;
@@ -117,6 +119,54 @@ fn encode_block<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyByte
     Ok(PyBytes::new(py, &packed))
 }
 
+fn packed<'py, T: Copy, const N: usize>(
+    py: Python<'py>,
+    values: &[T],
+    raw: impl Fn(T) -> [u8; N],
+) -> Bound<'py, PyBytes> {
+    let bytes: Vec<u8> = values.iter().flat_map(|value| raw(*value)).collect();
+    PyBytes::new(py, &bytes)
+}
+
+type Columns<'py> = (u64, Bound<'py, PyBytes>, [Bound<'py, PyBytes>; 6]);
+
+/// (groups, places of other entries, end): a group is (parent, prefix, [numbers, entries, offsets, sizes, sequences, external]).
+#[pyfunction]
+fn scan_keys<'py>(
+    py: Python<'py>,
+    data: &[u8],
+    start: usize,
+    base: u64,
+) -> PyResult<(Vec<Columns<'py>>, Vec<u32>, usize)> {
+    if data.len() > u32::MAX as usize {
+        return Err(PyValueError::new_err("a key table is smaller than 4 GiB"));
+    }
+    let found = tables::scan_keys(data, start, base);
+    let groups = found.groups.iter().map(|group| {
+        let columns = [
+            packed(py, &group.numbers, u64::to_ne_bytes),
+            packed(py, &group.entries, u64::to_ne_bytes),
+            packed(py, &group.offsets, u64::to_ne_bytes),
+            packed(py, &group.sizes, u32::to_ne_bytes),
+            packed(py, &group.sequences, u32::to_ne_bytes),
+            PyBytes::new(py, &group.external),
+        ];
+        (group.parent, PyBytes::new(py, &group.prefix), columns)
+    });
+    Ok((groups.collect(), found.others, found.end))
+}
+
+/// (offsets, sizes, places of other entries).
+#[pyfunction]
+fn scan_objects<'py>(py: Python<'py>, data: &[u8]) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>, Vec<u32>)> {
+    if data.len() > u32::MAX as usize {
+        return Err(PyValueError::new_err("an object table is smaller than 4 GiB"));
+    }
+    let found = tables::scan_objects(data);
+    let (offsets, sizes) = (packed(py, &found.offsets, u64::to_ne_bytes), packed(py, &found.sizes, u32::to_ne_bytes));
+    Ok((offsets, sizes, found.others))
+}
+
 #[pymodule]
 fn _extension(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(xpress_decode, module)?)?;
@@ -124,5 +174,7 @@ fn _extension(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(scan, module)?)?;
     module.add_function(wrap_pyfunction!(decode, module)?)?;
     module.add_function(wrap_pyfunction!(encode_block, module)?)?;
+    module.add_function(wrap_pyfunction!(scan_keys, module)?)?;
+    module.add_function(wrap_pyfunction!(scan_objects, module)?)?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import resource
 import subprocess
 import sys
@@ -37,21 +37,24 @@ FILES = {
 }  # fmt: skip
 
 
+# A process of its own between this one and the command: what a child used at most begins with what its parent had.
+LAUNCHER = """
+import json, os, resource, subprocess, sys
+def limits():
+    resource.setrlimit(resource.RLIMIT_AS, (4_000_000_000,) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[1]),) * 2)
+command = [sys.executable, "-c", "from vmsavedstate.cli.app import main; main()", *sys.argv[2:]]
+done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=limits)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([done.returncode, used.ru_utime + used.ru_stime, used.ru_maxrss << 10, done.stderr.decode("latin-1")]))
+"""
+
+
 def run(arguments: Sequence[str | Path]) -> tuple[int, float, int, str]:
     """(exit code, seconds of CPU, bytes of memory at most, stderr) of the command, in 4 GB of address space."""
-    code = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (4_000_000_000,) * 2); "
-        f"resource.setrlimit(resource.RLIMIT_CPU, ({int(CPU) + 5},) * 2); from vmsavedstate.cli.app import main; main()"
-    )
-    with open(os.devnull, "wb") as nowhere:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, *map(str, arguments)], stdout=nowhere, stderr=subprocess.PIPE
-        )
-        assert process.stderr is not None
-        told = process.stderr.read().decode(errors="replace")
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, used.ru_utime + used.ru_stime, used.ru_maxrss << 10, told
+    command = [sys.executable, "-c", LAUNCHER, str(int(CPU) + 5), *map(str, arguments)]
+    code, seconds, memory, told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return code, seconds, memory, told
 
 
 @pytest.mark.slow

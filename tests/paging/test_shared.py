@@ -238,7 +238,7 @@ def test_matches_across_the_ends_of_large_pages(strict: bool) -> None:
     memory = memory_of(placed(pages), [(0, 0x600000)], strict=strict)
     space = space_of(memory, **LONG, cr3=0x1000)
     tree = space._regime.trees[0]
-    for pattern in (b"abc", b"abcd", b"dabcc", b"bc" , b"-dab"):
+    for pattern in (b"abc", b"abcd", b"dabcc", b"bc", b"-dab"):
         expected = list(space.find(pattern, 0, tree.end))
         graph = shared.Graph(memory, tree, enumeration._ignored)
         found = list(shared_search.SharedSearch(graph, memory, pattern, list, None).addresses(0, tree.end))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import CodecError, InvalidArgumentError, VmSavedStateError
 from ..integers import as_int_in
@@ -81,7 +81,7 @@ class RustCodec:
     def __init__(self) -> None:
         from .. import _extension
 
-        self._extension = _extension
+        self.extension = _extension
         self.xpress_encode = _extension.xpress_encode
         self.scan = _extension.scan
         self.decode = _extension.decode
@@ -89,7 +89,7 @@ class RustCodec:
 
     def xpress_decode(self, data: bytes, size: int) -> bytes:
         """``size`` bytes of plain LZ77 output; CodecError."""
-        out, message, position, produced = self._extension.xpress_decode(data, size)
+        out, message, position, produced = self.extension.xpress_decode(data, size)
         if message:
             raise CodecError(message, position=position, produced=produced)
         return out
@@ -130,6 +130,12 @@ def active() -> Codec:
     if _active is None:
         _active = select(os.environ.get("VMSAVEDSTATE_CODEC") or os.environ.get("VMSAVEDSTATE_KERNEL", ""))
     return _active
+
+
+def extension() -> Any:
+    """The extension where it is in use, for what it does besides decoding; None where the fallback is."""
+    chosen = active()
+    return chosen.extension if isinstance(chosen, RustCodec) else None
 
 
 def xpress_decode(data: bytes, size: int) -> bytes:

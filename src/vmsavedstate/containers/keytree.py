@@ -11,7 +11,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import CorruptFileError, InvalidArgumentError, KeyNotFoundError
 from ..files.source import Source
@@ -29,6 +29,29 @@ _NUMBERED = re.compile(r"(.+)\[(\d{1,9})\]", re.DOTALL)
 _FIXED = {name: struct.Struct(code) for name, code in (("int", "<q"), ("uint", "<Q"), ("double", "<d"), ("bool", "<I"))}
 
 
+class Numbered(Protocol):
+    """Keys below one node whose names are a prefix and a number, made when asked for."""
+
+    prefix: str
+    again: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, number: int) -> KeyEntry:
+        """The key of a number. Raises KeyError."""
+        ...
+
+    def named(self, name: str) -> KeyEntry | None:
+        """The key of a name, None where there is none."""
+        ...
+
+    def entries(self) -> Iterator[KeyEntry]:
+        """All of them, ascending by number."""
+        ...
+
+
 class KeyEntry:
     """One key: a node with children, or a leaf with a value.
 
@@ -44,6 +67,7 @@ class KeyEntry:
 
     __slots__ = (
         "_children",
+        "_numbered",
         "external",
         "log",
         "name",
@@ -79,6 +103,7 @@ class KeyEntry:
         self.sequence = sequence
         self.parent: KeyEntry | None = None
         self._children: list[KeyEntry] | None = None
+        self._numbered: tuple[Numbered, ...] = ()
 
     def __repr__(self) -> str:
         """Path, type and size, for people at a prompt."""
@@ -86,8 +111,25 @@ class KeyEntry:
 
     @property
     def children(self) -> tuple[KeyEntry, ...]:
-        """The keys below this one, in insertion order; siblings may share a name."""
-        return tuple(self._children or ())
+        """The keys below this one, in insertion order; siblings may share a name.
+
+        Numbered keys that are kept in arrays (:attr:`numbered`) come last.
+        """
+        return (*(self._children or ()), *(key for keys in self._numbered for key in keys.entries()))
+
+    @property
+    def singles(self) -> Sequence[KeyEntry]:
+        """The keys below this one that are not kept in arrays."""
+        return self._children or ()
+
+    @property
+    def numbered(self) -> tuple[Numbered, ...]:
+        """The numbered keys below this one that are kept in arrays: blocks of memory of a large guest."""
+        return self._numbered
+
+    def set_numbered(self, keys: tuple[Numbered, ...]) -> None:
+        """Hang numbered keys below this one; for the containers that build a tree."""
+        self._numbered = keys
 
     @property
     def path(self) -> str:
@@ -262,6 +304,8 @@ class KeyTree:
     def _matches(self, entry: KeyEntry | None, part: str) -> list[KeyEntry]:
         below = self.roots if entry is None else (entry._children or [])
         exact = [child for child in below if child.name == part]
+        if not exact and entry is not None:
+            exact = [key for key in (keys.named(part) for keys in entry.numbered) if key is not None]
         numbered = _NUMBERED.fullmatch(part)
         if exact or numbered is None:
             return exact
@@ -336,6 +380,8 @@ class KeyTree:
         for number, part in enumerate(parts, start=1):
             above = entry
             entry = self._folded(above, part) if fold else self._index(above).get(part)
+            if entry is None and above is not None:
+                entry = _numbered_child(above, part, fold)
             if entry is None:
                 return None
             if number < len(parts) and entry.type != "node":  # a value and a node may share a name
@@ -358,7 +404,10 @@ class KeyTree:
         return next((child for child in below if child.name.casefold() == wanted), None)
 
     def names_below(self, path: str) -> Mapping[str, KeyEntry]:
-        """The keys directly below ``path`` by name, of same-named ones the first; empty where there is no such node."""
+        """The keys directly below ``path`` by name, of same-named ones the first; empty where there is no such node.
+
+        Without those that are kept in arrays (``tree[path].numbered``).
+        """
         entry = self.find(path)
         return {} if entry is None else self._index(entry)
 
@@ -388,6 +437,8 @@ class KeyTree:
                 path = f"{path}/{entry.name}"
                 unique = f"{unique}/{entry.name}" + ("" if number is None else f"[{number}]")
                 yield entry, path, unique
+                for keys in entry.numbered:
+                    yield from ((key, f"{path}/{key.name}", f"{unique}/{key.name}") for key in keys.entries())
                 stack.extend((child, path, unique) for child in reversed(entry._children or ()))
 
     def _paths_above(self, entry: KeyEntry) -> tuple[str, str]:
@@ -404,7 +455,21 @@ class KeyTree:
                     continue
                 seen.add(id(entry))
                 yield entry
+                for keys in entry.numbered:
+                    yield from keys.entries()
                 stack.extend(reversed(entry._children or ()))
+
+
+def _numbered_child(entry: KeyEntry, name: str, fold: bool) -> KeyEntry | None:
+    """The numbered key of a name, or of one that differs in case alone."""
+    for keys in entry.numbered:
+        wanted = name
+        if fold and name[: len(keys.prefix)].casefold() == keys.prefix.casefold():
+            wanted = keys.prefix + name[len(keys.prefix) :]
+        found = keys.named(wanted)
+        if found is not None:
+            return found
+    return None
 
 
 def add_child(parent: KeyEntry, child: KeyEntry) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from array import array
 from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from operator import gt
+from operator import gt, itemgetter
 
 from ...errors import CorruptFileError
 from ...files.source import Source
@@ -13,8 +15,10 @@ from ...findings import FindingLog
 from . import layout
 from .checksum import checksum, sealed
 from .layout import ObjectType
+from .numbered import Extents, scanners
 
 MAX_ENTRIES = 1 << 24  # file objects of 16 TiB of guest memory
+EXTENTS_FROM = 1 << 15  # file objects from which on they are kept in arrays
 EMPTY, FILE_OBJECT = int(ObjectType.EMPTY), int(ObjectType.FILE_OBJECT)
 # The checksum of an entry begins with its type and the checksum field as zeros: 256 values.
 _PREFIX_CHECKSUMS = [zlib.crc32(bytes((kind, 0, 0, 0, 0))) for kind in range(256)]
@@ -26,9 +30,17 @@ class ObjectDirectory:
     """Everything the chained object tables name; offsets and (aligned) sizes in bytes, in the order of the tables."""
 
     key_tables: list[tuple[int, int]] = field(default_factory=list)
-    file_objects: dict[int, int] = field(default_factory=dict)
+    file_objects: Mapping[int, int] = field(default_factory=dict)
     tables: dict[int, int] = field(default_factory=dict)
     entries: int = 0
+
+    @property
+    def last_file_object(self) -> int:
+        """The highest offset of one, 0 without any."""
+        objects = self.file_objects
+        if isinstance(objects, Extents):
+            return int(objects.offsets[-1])
+        return max(objects, default=0)
 
 
 class ObjectTableReader:
@@ -39,6 +51,8 @@ class ObjectTableReader:
         self.alignment = alignment
         self.log = log
         self.directory = ObjectDirectory()
+        self._objects = (array("Q"), array("I"), array("Q"))  # offset and size of each file object, place of its entry
+        _, self._scan = scanners()
         self._bytes = 0
         self._loop_reported = False
 
@@ -58,6 +72,7 @@ class ObjectTableReader:
         pending: deque[tuple[int, int, int | None]] = deque([(at, size, None)])
         while pending:
             pending.extend(self._read_table(*pending.popleft()))
+        self._take_objects()
         self._report_overlaps()
         return self.directory
 
@@ -147,27 +162,24 @@ class ObjectTableReader:
         chained: list[tuple[int, int, int | None]] = []
         bad_run: list[int] = []
         self.directory.entries += len(raw) // step
-        key_tables, file_objects = self.directory.key_tables, self.directory.file_objects
         crc32, prefixes = zlib.crc32, _PREFIX_CHECKSUMS
-        at = -step
-        for kind, stored, offset, size, _flags in layout.OBJECT_ENTRY.iter_unpack(raw):
-            at += step
+        sound_offsets, sound_sizes, others = self._scan(raw)
+        offsets, sizes, places = self._objects
+        offsets.frombytes(sound_offsets)
+        sizes.frombytes(sound_sizes)
+        places.extend(_other_places(base, len(raw) // step, others))
+        for at in others:
+            kind, stored, offset, size, _flags = layout.OBJECT_ENTRY.unpack_from(raw, at)
             if crc32(raw[at + 5 : at + step], prefixes[kind]) != stored:
                 bad_run.append(base + at)
             if kind == EMPTY:
                 continue
             if kind == FILE_OBJECT:
-                if offset in file_objects:
-                    self.log.damage(
-                        "hvs.object.same",
-                        self.source.path,
-                        base + at,
-                        "two entries name the same file object",
-                        found=offset,
-                    )
-                file_objects[offset] = size
+                offsets.append(offset)
+                sizes.append(size)
+                places.append(base + at)
             elif kind == ObjectType.KEY_TABLE:
-                key_tables.append((offset, size))
+                self.directory.key_tables.append((offset, size))
             elif kind == ObjectType.OBJECT_TABLE:
                 chained.append((offset, size, base + at))
             elif kind != ObjectType.FREE:
@@ -176,6 +188,32 @@ class ObjectTableReader:
                 )
         self._report_bad(bad_run)
         return chained
+
+    def _take_objects(self) -> None:
+        """All file objects by their offset; of two at one offset the second counts."""
+        offsets, sizes, places = self._objects
+        if len(offsets) < EXTENTS_FROM:
+            objects: dict[int, int] = {}
+            for offset, size, place in sorted(zip(offsets, sizes, places, strict=True), key=itemgetter(2)):
+                if offset in objects:
+                    self._report_same(offset, place)
+                objects[offset] = size
+            self.directory.file_objects = objects
+            return
+        import numpy as np
+
+        starts, entries = (np.frombuffer(self._objects[column], dtype=np.uint64) for column in (0, 2))
+        rooms = np.frombuffer(self._objects[1], dtype=np.uint32)
+        order = np.lexsort((entries, starts))
+        ordered = starts[order]
+        again = np.concatenate((ordered[1:] == ordered[:-1], [False]))  # all but the last of those at one offset
+        for first in np.flatnonzero(again).tolist():
+            self._report_same(int(ordered[first]), int(entries[order[first + 1]]))
+        self.directory.file_objects = Extents(ordered[~again], rooms[order][~again])
+
+    def _report_same(self, offset: int, place: int) -> None:
+        message = "two entries name the same file object"
+        self.log.damage("hvs.object.same", self.source.path, place, message, found=offset)
 
     def _report_bad(self, places: list[int]) -> None:
         """One finding per run of neighbouring entries, so that a wiped table does not give thousands."""
@@ -197,6 +235,9 @@ class ObjectTableReader:
         return {"found": stored, "expected": checksum(raw, layout.OBJECT_ENTRY_CHECKSUM_AT)}
 
     def _report_overlaps(self) -> None:
+        objects = self.directory.file_objects
+        if isinstance(objects, Extents) and self._is_sound(objects):
+            return
         spans = sorted(
             [*self.directory.file_objects.items(), *self.directory.key_tables, *self.directory.tables.items()]
         )
@@ -206,6 +247,21 @@ class ObjectTableReader:
             self._list_overlaps(spans)
         if starts and starts[0] < layout.FIRST_OBJECT_TABLE:
             self.log.damage("hvs.object.over-header", self.source.path, starts[0], "object overlaps the file headers")
+
+    def _is_sound(self, objects: Extents) -> bool:
+        """Whether no two objects overlap, for very many of them."""
+        import numpy as np
+
+        others = [*self.directory.key_tables, *self.directory.tables.items()]
+        starts = np.concatenate((objects.offsets, np.array([start for start, _ in others], dtype=np.uint64)))
+        sizes = np.concatenate(
+            (objects.sizes.astype(np.uint64), np.array([size for _, size in others], dtype=np.uint64))
+        )
+        order = np.argsort(starts)
+        starts, ends = starts[order], (starts + sizes)[order]
+        return bool(
+            (ends[:-1] <= starts[1:]).all() and (ends >= starts).all() and starts[0] >= layout.FIRST_OBJECT_TABLE
+        )
 
     def _list_overlaps(self, spans: list[tuple[int, int]]) -> None:
         """One finding per object that reaches over others: a single wrong size may cover a whole file."""
@@ -222,3 +278,12 @@ class ObjectTableReader:
             return
         others = "the object behind it" if covered == 1 else f"{covered} objects behind it"
         self.log.damage("hvs.object.overlap", self.source.path, place, f"object up to {end:#x} overlaps {others}")
+
+
+def _other_places(base: int, count: int, others: list[int]) -> Iterator[int]:
+    """The places of the entries of a table that are not among ``others``, which ascend."""
+    step = layout.OBJECT_ENTRY.size
+    at = 0
+    for other in [*others, count * step]:
+        yield from range(base + at, base + other, step)
+        at = other + step

@@ -14,13 +14,16 @@ from ..collector import paused_collector
 from ..keytree import KeyEntry, KeyTree, set_children
 from . import layout
 from .header import Header, has_signature, read_header
-from .key_table import KeyRecords, KeyTable, find_table, scan_table
+from .key_table import KeyRecords, KeyTable, find_table, scan_numbered, scan_table
+from .numbered import scanners
 from .object_table import ObjectDirectory, ObjectTableReader
 from .replay import pending_patches
 from .sequence import is_newer
 
 by_sequence = attrgetter("sequence")  # order of siblings; equal ones stay as they are stored
 MAX_DEPTH = 256  # levels of nodes; 41 are known to be legal
+NUMBERED_FROM = 1 << 20  # bytes of key tables from which on numbered keys are kept in arrays
+NUMBERED = 1024  # fewer keys of one kind than this are kept as all others
 
 
 class Store(KeyTree):
@@ -45,8 +48,15 @@ class Store(KeyTree):
         self.objects: ObjectDirectory = ObjectTableReader(source, _alignment(self.header), log).read()
         self._report_truncation()
         records = KeyRecords()
-        for table in self._key_tables():
-            scan_table(table, source, log, records)
+        tables = self._key_tables()
+        if sum(table.size for table in tables) < NUMBERED_FROM:
+            for table in tables:
+                scan_table(table, source, log, records)
+        else:
+            scan, _ = scanners()
+            for table in tables:
+                scan_numbered(table, source, log, records, scan)
+            self._take_numbered(records)
         for keys in records.children.values():
             self._check_pointers(keys)
         self._grow(records)
@@ -80,6 +90,9 @@ class Store(KeyTree):
 
     def _report_truncation(self) -> None:
         """Objects that reach far behind the end say more than each of their faults: the file is a part of itself."""
+        last = self.objects.last_file_object
+        if max([last, *self.objects.tables, *(start for start, _ in self.objects.key_tables)]) < self.source.size:
+            return
         spans = [*self.objects.key_tables, *self.objects.file_objects.items(), *self.objects.tables.items()]
         behind = [start for start, _ in spans if start >= self.source.size]
         if behind:
@@ -147,6 +160,18 @@ class Store(KeyTree):
                     )
                 self.orphans.extend(keys)
         self._cut_loops(list(records.nodes.values()))
+
+    def _take_numbered(self, records: KeyRecords) -> None:
+        """Keep large groups of numbered keys in arrays, below their node; all others become keys as the rest."""
+        for (place, prefix), keys in list(records.numbered.items()):
+            parent = records.nodes.get(place)
+            if parent is None or len(keys) < NUMBERED:
+                records.children.setdefault(place, []).extend(keys.entries())
+                del records.numbered[place, prefix]
+                continue
+            keys.finish(parent)
+            parent.set_numbered((*parent.numbered, keys))
+            self._check_pointers(keys.suspects(self.objects.file_objects if self._objects_known else None))
 
     def _check_pointers(self, keys: list[KeyEntry]) -> None:
         """External values must lie in the file, and in a file object of the object tables (section 2.10)."""

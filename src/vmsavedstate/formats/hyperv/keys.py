@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import ChainMap
+from collections.abc import Mapping
 
 from ...containers.keytree import KeyEntry, KeyTree
 from .layout.keys import LEGACY, MODERN, Schema
@@ -18,7 +20,17 @@ def choose_schema(tree: KeyTree) -> Schema:
     return LEGACY
 
 
-def numbered(tree: KeyTree, parent: str, prefix: str) -> dict[int, KeyEntry]:
+def numbered(tree: KeyTree, parent: str, prefix: str) -> Mapping[int, KeyEntry]:
+    """Every array ``prefix + N`` below ``parent`` by its number N: of a large guest in arrays, else in stored order."""
+    few = _singles(tree, parent, prefix)
+    node = tree.find(parent)
+    many = next((keys for keys in node.numbered if keys.prefix == prefix), None) if node is not None else None
+    if not isinstance(many, Mapping):
+        return few
+    return ChainMap(few, many) if few else many  # nothing is put into it
+
+
+def _singles(tree: KeyTree, parent: str, prefix: str) -> dict[int, KeyEntry]:
     """Every array ``prefix + N`` below ``parent`` by its number N, in stored order.
 
     N has no leading zeros: ``RamBlock01`` is not block 1.

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ... import codec
 from ...cache import ByteCache
+from ...containers.hvstorage.numbered import NumberedKeys
 from ...containers.keytree import KeyEntry
 from ...files.ranges import Coverage
 from ...findings import FindingLog
@@ -23,6 +24,8 @@ INDEX_CACHE = 16 << 20
 PAGE_CACHE = 32 << 20
 WINDOW = 64 << 10  # bytes of tokens read at a time while a block is indexed
 BULK = BLOCK // 4  # from here on a block is read as a whole: one read instead of several windows
+MOST_PLAIN = 1 << 16  # plain blocks whose place is remembered
+MOST_REPORTED = 1 << 17  # damaged blocks that are told apart
 MOST_PIECES = 16  # pieces of one page that are lost one by one; more, and the page is
 SMALL = 4 * PAGE  # reads up to this size go through the page cache
 
@@ -52,7 +55,7 @@ class RamBlocks:
         self._blocks = blocks
         self._log = log
         self._codec: codec.Codec | None = None
-        self._numbers: list[int] | None = None
+        self._numbers: Sequence[int] | None = None
         self._reported: set[tuple[int, bool]] = set()  # blocks whose tokens, or pages, were found damaged
         # How to read blocks that were found to be plain and inside of their file, and where they begin.
         self._plain: dict[int, tuple[Callable[[int, int], bytes], int]] = {}
@@ -99,12 +102,14 @@ class RamBlocks:
     def next_stored(self, position: int) -> int | None:
         """The first position from ``position`` on whose block is in the file, in whatever state; None if there is none."""
         if self._numbers is None:
-            self._numbers = sorted(self._blocks)
+            self._numbers = self._blocks.numbers() if isinstance(self._blocks, NumberedKeys) else sorted(self._blocks)
         index = bisect_left(self._numbers, position // BLOCK)
         return max(position, self._numbers[index] * BLOCK) if index < len(self._numbers) else None
 
     def describe(self) -> dict[str, int]:
         """How many blocks are stored plain, compressed, or cannot be read (``unreadable``), and the bytes they take."""
+        if isinstance(self._blocks, NumberedKeys):
+            return _described(self._blocks)
         plain = compressed = unreadable = 0
         for entry in self._blocks.values():
             if entry.size > BLOCK or not self._inside(entry):
@@ -123,7 +128,8 @@ class RamBlocks:
 
     def check(self, done: Coverage) -> Iterator[int]:
         """Read and decode every block that is not wholly in ``done``; yields the bytes done so far."""
-        rest = [number for number in sorted(self._blocks) if not done.covers(number * BLOCK, (number + 1) * BLOCK)]
+        numbers = self._blocks if isinstance(self._blocks, NumberedKeys) else sorted(self._blocks)
+        rest = (number for number in numbers if not done.covers(number * BLOCK, (number + 1) * BLOCK))
         for count, number in enumerate(rest, start=1):
             self._read_in_block(number, 0, BLOCK)
             yield count * BLOCK
@@ -150,6 +156,8 @@ class RamBlocks:
         if entry.size == BLOCK and held < BLOCK:
             return self._read_cut(number, entry, held, start, size)
         if entry.size == BLOCK:
+            if len(self._plain) == MOST_PLAIN:  # a walk over a TiB must not keep a million of them
+                self._plain.clear()
             self._plain[number] = (entry.source.read, entry.value_offset)
             return entry.source.read(entry.value_offset + start, size), ()
         if size <= SMALL:
@@ -235,7 +243,7 @@ class RamBlocks:
     ) -> None:
         """Report damage of a block: its tokens and its pages once each, however many of them are bad."""
         kind = (number, position is None)
-        if kind in self._reported:
+        if kind in self._reported or len(self._reported) >= MOST_REPORTED:
             return
         self._reported.add(kind)
         self._log.loss(
@@ -250,6 +258,18 @@ class RamBlocks:
         entry = self._blocks.get(number) or next(iter(self._blocks.values()), None)  # blocks are all in one file
         file = entry.source.path if entry is not None else None
         return Unreadable(base + start, base + end, reason, message, file)
+
+
+def _described(blocks: NumberedKeys) -> dict[str, int]:
+    """See :meth:`RamBlocks.describe`, for very many blocks."""
+    import numpy as np
+
+    offsets, sizes, _ = blocks.extents()
+    limit = blocks.source.size
+    sound = (sizes <= BLOCK) & (offsets + sizes <= np.uint64(limit)) & (offsets <= np.uint64(limit))
+    plain = sound & (sizes == BLOCK)
+    counts = {"blocks": len(blocks), "plain": int(plain.sum()), "compressed": int((sound & ~plain).sum())}
+    return counts | {"unreadable": int((~sound).sum()), "stored_bytes": int(sizes.sum(dtype=np.uint64))}
 
 
 def _joined(bad: Sequence[tuple[int, int, str]]) -> Iterator[tuple[int, int, str]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain, islice
 
+from ...containers.hvstorage.numbered import NumberedKeys
 from ...containers.keytree import KeyEntry, KeyTree
 from ...errors import CorruptFileError, FormatError, GuestMemoryNotFoundError, PartitionStateNotFoundError
 from ...files.ranges import Coverage
@@ -163,7 +165,7 @@ def memory_ranges(tree: KeyTree, schema: Schema, log: FindingLog) -> tuple[Memor
 
 
 def report_missing_blocks(
-    ranges: Sequence[MemoryRange], blocks: dict[int, KeyEntry], log: FindingLog, file: str
+    ranges: Sequence[MemoryRange], blocks: Mapping[int, KeyEntry], log: FindingLog, file: str
 ) -> None:
     """One finding per run of block numbers that the metadata needs and the file lacks.
 
@@ -173,10 +175,13 @@ def report_missing_blocks(
     for item in ranges:
         last = (item.backing_page + item.page_count - 1) // layout.BLOCK_PAGES
         needed.add(item.backing_page // layout.BLOCK_PAGES, last + 1)
-    numbers = sorted(blocks)
+    numbers: Sequence[int] = blocks.numbers() if isinstance(blocks, NumberedKeys) else sorted(blocks)
     for first, end in needed.spans():
+        low, high = bisect_left(numbers, first), bisect_left(numbers, end)
+        if high - low == end - first:  # all of them
+            continue
         expected = first
-        for number in [*numbers[bisect_left(numbers, first) : bisect_left(numbers, end)], end]:
+        for number in chain(islice(numbers, low, high), (end,)):
             if number > expected:
                 one = number == expected + 1
                 which = f"RamBlock{expected} is" if one else f"RamBlock{expected} to RamBlock{number - 1} are"
@@ -190,10 +195,13 @@ def report_same_names(tree: KeyTree, schema: Schema, log: FindingLog) -> None:
     for path in {schema.blocks_parent, schema.metadata_parent}:
         node = tree.find(path)
         names = tree.names_below(path)
-        if node is None or len(names) == len(node.children):
+        if node is None:
             continue
-        for child in node.children:
-            if child.type == "array" and names[child.name] is not child:
+        again = [keys[number] for keys in node.numbered for number in keys.again]
+        if not again and len(names) == len(node.singles):
+            continue
+        for child in [*node.singles, *again]:
+            if child.type == "array" and names.get(child.name) is not child:
                 log.damage(
                     "state.key.twice",
                     child.source.path,

@@ -6,6 +6,7 @@ it. Where that map is lost, block N is shown at N MiB, and a finding says so.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from itertools import groupby
 
@@ -91,7 +92,7 @@ def _partition(tree: SalvagedStore, schema: Schema, log: FindingLog) -> tuple[Pa
 
 
 def _ranges(
-    tree: SalvagedStore, schema: Schema, blocks: dict[int, KeyEntry], log: FindingLog
+    tree: SalvagedStore, schema: Schema, blocks: Mapping[int, KeyEntry], log: FindingLog
 ) -> tuple[MemoryRange, ...]:
     ranges = memory_ranges(tree, schema, log)
     if ranges:
