@@ -11,6 +11,8 @@ import pytest
 import vmsavedstate
 from support.states import write_state
 from vmsavedstate.errors import VmSavedStateError
+from vmsavedstate.files.overlay import Patch
+from vmsavedstate.files.source import Source
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX descriptors")
@@ -32,3 +34,28 @@ def test_a_read_during_close_never_returns_another_file(tmp_path: Path, monkeypa
     with pytest.raises(VmSavedStateError, match="closed"):
         state.memory.read(0, 16)
     os.close(taken[0])
+
+
+def test_holes_of_a_sparse_file(tmp_path: Path) -> None:
+    """What the file system keeps nothing for, where it says so; never what is behind the end."""
+    path = tmp_path / "sparse"
+    with open(path, "wb") as stream:
+        stream.truncate(8 << 20)
+        stream.seek(3 << 20)
+        stream.write(b"x" * 4096)
+    with open(path, "rb") as stream:
+        try:
+            told = os.lseek(stream.fileno(), 0, os.SEEK_DATA) >= 1 << 20
+        except (AttributeError, OSError):
+            told = False
+    if not told:
+        pytest.skip("this file system does not tell of holes")
+    source = Source(path)
+    assert source.is_hole(0, 1 << 20) and source.is_hole(1 << 20, 2 << 20) and source.is_hole(4 << 20, 4 << 20)
+    assert not source.is_hole(2 << 20, 2 << 20) and not source.is_hole(3 << 20, 4096)
+    assert not source.is_hole(7 << 20, 2 << 20) and not source.is_hole(8 << 20, 1) and not source.is_hole(1 << 70, 1)
+    os.truncate(path, 5 << 20)
+    assert not source.is_hole(4 << 20, 4 << 20), "it shrank"
+    source.overlay([Patch(0, b"patch")])
+    assert not source.is_hole(0, 1 << 20)
+    source.close()

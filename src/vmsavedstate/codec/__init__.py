@@ -23,6 +23,7 @@ __all__ = [
     "MORE",
     "PAGE",
     "SEGMENT",
+    "ZERO_BLOCK",
     "Codec",
     "ScanAnswer",
     "active",
@@ -32,6 +33,9 @@ __all__ = [
 
 
 MAX_OUTPUT = 64 << 20  # of the public functions; pages have 4 KiB
+
+
+ZERO_BLOCK = tokens.encode_zero_block()  # as this package writes a block of zeros
 
 
 class Codec(Protocol):

@@ -136,6 +136,13 @@ def decode(data: bytes, base: int, segments: bytes, start: int, size: int) -> tu
     return bytes(out), bad
 
 
+def encode_zero_block() -> bytes:
+    """The tokens of a block of zeros."""
+    out = bytearray()
+    _put_fill(out, bytes(8), BLOCK // PAGE)
+    return bytes(out + _WORD.pack(TOKEN_END))
+
+
 def encode_block(data: bytes) -> bytes:
     """The token stream of a block; ``data`` is a whole number of pages, at most 0x100000 bytes.
 

@@ -82,6 +82,7 @@ def reported(
 def _search_bytes(blocks: Iterator[MemoryBlock], pattern: bytes) -> Iterator[int]:
     """In each block, and where two meet: ``tail`` is what a match that ends in the next block may begin in."""
     keep, tail = len(pattern) - 1, b""
+    known, misses = b"", False
     for address, data, gaps in blocks:
         if gaps:
             tail = b""
@@ -92,10 +93,14 @@ def _search_bytes(blocks: Iterator[MemoryBlock], pattern: bytes) -> Iterator[int
             while at >= 0:
                 yield base + at
                 at = seam.find(pattern, at + 1)
-        at = data.find(pattern)
-        while at >= 0:
-            yield address + at
-            at = data.find(pattern, at + 1)
+        if data is not known:  # one object stands for all blocks of zeros
+            known, misses = data, False
+        if not misses:
+            at = data.find(pattern)
+            misses = at < 0
+            while at >= 0:
+                yield address + at
+                at = data.find(pattern, at + 1)
         if keep:
             tail = data[-keep:] if len(data) >= keep else (tail + data)[-keep:]
 

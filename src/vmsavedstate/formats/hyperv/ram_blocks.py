@@ -29,6 +29,9 @@ MOST_REPORTED = 1 << 17  # damaged blocks that are told apart
 MOST_PIECES = 16  # pieces of one page that are lost one by one; more, and the page is
 SMALL = 4 * PAGE  # reads up to this size go through the page cache
 
+ZEROS = bytes(BLOCK)  # one object for all blocks of zeros: who searches or hashes may know it again
+ALL_ZERO = codec.ZERO_BLOCK
+
 _SEGMENT = codec.SEGMENT.size
 
 
@@ -67,7 +70,7 @@ class RamBlocks:
         number, start = position >> BLOCK_SHIFT, position & BLOCK - 1
         if start + size <= BLOCK:
             plain = self._plain.get(number)
-            if plain is not None:
+            if plain is not None and size < BLOCK:
                 read, offset = plain
                 return read(offset + start, size), ()
             return self._read_in_block(number, start, size)
@@ -159,7 +162,11 @@ class RamBlocks:
             if len(self._plain) == MOST_PLAIN:  # a walk over a TiB must not keep a million of them
                 self._plain.clear()
             self._plain[number] = (entry.source.read, entry.value_offset)
+            if size == BLOCK and entry.source.is_hole(entry.value_offset, BLOCK):
+                return ZEROS, ()
             return entry.source.read(entry.value_offset + start, size), ()
+        if size == BLOCK and entry.size == len(ALL_ZERO) and entry.read() == ALL_ZERO:
+            return ZEROS, ()
         if size <= SMALL:
             return self._read_cached(number, entry, start, size)
         return self._decode(number, entry, start, size)
