@@ -6,7 +6,6 @@ The tables are taken whole: an array of entries per table, all last-level tables
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
 from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
@@ -20,7 +19,7 @@ from ..vocabulary import Reason
 from .forms import NEVER, Form, Level
 from .regime import TOP, Regime, Tree
 from .runs import LostCallback, LostTable, Runs, lost_table
-from .shared import Graph, Node, regions, reverse
+from .shared import Graph, regions, reverse
 from .shared import runs as graph_runs
 from .vectors import PAGE_SHIFT, Addresses, denied, entry_type, is_hole, pages_of, tables_of
 
@@ -212,8 +211,11 @@ class _Enumeration:
         for batch in self._below(0, roots):
             yield batch if everything else batch.cut(self._start, self._end)
 
-    def how_often(self) -> Met:
-        """Count tables and saved memory as often as they are met; each different table of a level is looked at once."""
+    def how_often(self, within: Addresses | None = None, edges: list[tuple[Addresses, Addresses]] | None = None) -> Met:
+        """Count tables and saved memory as often as they are met; each different table of a level is looked at once.
+
+        ``within`` counts only these tables; ``edges`` takes the addresses of tables, and of those they point to.
+        """
         addresses, times = np.unique(np.array([tree.root for tree in self._trees], dtype=np.uint64), return_counts=True)
         weights = times.astype(np.float64)
         visits, distinct, mapped = float(weights.sum()), len(addresses), 0.0
@@ -231,6 +233,11 @@ class _Enumeration:
                 mapped += float((saved.within(targets[pages], 1 << level.shift) * own[pages]).sum())
                 if level.is_table != NEVER:
                     mask, targets = tables_of(self._form, level, words)
+                    if within is not None:
+                        mask &= np.isin(targets, within)
+                    if edges is not None:
+                        pairs = np.unique(np.stack((some[rows[mask]], targets[mask]), axis=1), axis=0)
+                        edges.append((pairs[:, 0], pairs[:, 1]))
                     found.append(targets[mask])
                     counted.append(own[mask])
             if not found:
@@ -335,21 +342,48 @@ class _Enumeration:
         self._distinct.update(tables.address.tolist())
         if self._visits <= MANY_TABLES + VISITS * len(self._distinct):
             return
-        if not any(is_cyclic(Graph(self._memory, tree, _ignored)) for tree in self._trees):
+        if not is_cyclic(self._memory, self._form, self._trees):
             raise TooManyVisitsError
-        gva = int(tables.start[0])
-        raise PageTablesError(
-            f"the page tables are enumerated up to {gva:#x} only: {self._visits:,} were visited, and no more than "
-            f"{len(self._distinct):,} are different, so they point into each other",
-            remedy="ask for a smaller range of addresses",
-        )
+        raise too_many(len(self._distinct), int(tables.start[0]), self._visits)
+
+
+def is_cyclic(memory: GuestPhysicalMemory, form: Form, trees: list[Tree]) -> bool:
+    """Whether tables that are part of themselves make up more visits than are granted to any set of tables.
+
+    Windows and others map their tables by one entry that points back to the root, which is few.
+    """
+    enumeration = _Enumeration(memory, form, trees, 0, TOP, _ignored)
+    edges: list[tuple[Addresses, Addresses]] = []
+    enumeration.how_often(edges=edges)
+    parents, children = (np.concatenate(column) for column in zip(*edges, strict=True)) if edges else ((), ())
+    while len(parents):  # take away tables that point to none that is left: the others can reach themselves
+        kept = np.isin(children, parents)
+        if kept.all():
+            break
+        parents, children = parents[kept], children[kept]
+    if not len(parents):
+        return False
+    nested = np.unique(parents)
+    return enumeration.how_often(within=nested).visits > MANY_TABLES + VISITS * len(nested)
+
+
+def too_many(distinct: int, gva: int, visits: float) -> PageTablesError:
+    """The error for tables that are part of themselves."""
+    return PageTablesError(
+        f"the page tables are enumerated up to {gva:#x} only: {int(visits):,} were visited, and no more than "
+        f"{distinct:,} are different, so they point into each other",
+        remedy="ask for a smaller range of addresses",
+    )
+
+
+def _ignored(_table: LostTable) -> None:
+    """Lost tables are reported by the enumeration itself."""
 
 
 def are_shared(memory: GuestPhysicalMemory, regime: Regime) -> bool:
-    """Whether tables, or pages, are met so often that going through them one by one would not end, and no table is part of
-    itself.
+    """Whether tables, or pages, are met so often that going through them one by one would not end.
 
-    Looks at each different table once, without its rights.
+    Looks at each different table once, without its rights. Raises PageTablesError where tables are part of themselves.
     """
     for form, group in groupby(regime.trees, key=attrgetter("form")):
         trees = list(group)
@@ -358,55 +392,10 @@ def are_shared(memory: GuestPhysicalMemory, regime: Regime) -> bool:
         except GuestMemoryError:  # in strict mode; whoever goes through them finds the lost table
             continue
         if met.visits > MANY_TABLES + VISITS * met.distinct or met.mapped > MANY_TIMES * memory.size:
-            return not any(is_cyclic(Graph(memory, tree, _ignored)) for tree in trees)
+            if is_cyclic(memory, form, trees):
+                raise too_many(met.distinct, 0, met.visits)
+            return True
     return False
-
-
-def _edges(graph: Graph) -> dict[int, set[int]]:
-    """The tables that each table points to, at whatever levels."""
-    edges: dict[int, set[int]] = {}
-    seen: set[Node] = set()
-    pending = [graph.root]
-    while pending:
-        node = pending.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        below = [graph.child(node, group) for group in graph.groups(node) if group.is_table]
-        edges.setdefault(node.table, set()).update(child.table for child in below)
-        pending += below
-    return edges
-
-
-def _ignored(_table: LostTable) -> None:
-    """Lost tables are reported by the enumeration itself."""
-
-
-def is_cyclic(graph: Graph) -> bool:
-    """Whether tables that are part of themselves make up more visits than are granted to any set of tables.
-
-    Windows and others map their tables by one entry that points back to the root, which is few.
-    """
-    edges = _edges(graph)
-    above: dict[int, list[int]] = {}
-    for table, targets in edges.items():
-        for target in targets:
-            above.setdefault(target, []).append(table)
-    leaves = [table for table, targets in edges.items() if not targets]
-    while leaves:  # what is left in the end can reach itself
-        table = leaves.pop()
-        del edges[table]
-        for parent in above.get(table, ()):
-            edges[parent].discard(table)
-            if not edges[parent]:
-                leaves.append(parent)
-
-    @cache
-    def visits(node: Node) -> int:
-        below = (group for group in graph.groups(node) if group.is_table and group.target in edges)
-        return 1 + sum(group.repeats * visits(graph.child(node, group)) for group in below)
-
-    return graph.root.table in edges and visits(graph.root) > MANY_TABLES + VISITS * len(edges)
 
 
 def find_physical(runs: Iterator[Runs], gpa: int) -> Iterator[int]:

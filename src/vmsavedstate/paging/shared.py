@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ..cache import ByteCache
 from ..errors import GuestMemoryError
@@ -49,6 +50,15 @@ class Group(NamedTuple):
     rights: int
 
 
+class Entries(NamedTuple):
+    """The entries of a table that do anything, in order: number, whether each points to a table, where to, and the rights."""
+
+    numbers: npt.NDArray[np.intp]
+    is_table: npt.NDArray[np.bool_]
+    targets: Addresses
+    values: Addresses
+
+
 class Graph:
     """The tables below one tree. Raises GuestMemoryError for lost tables where there is no callback for them."""
 
@@ -61,9 +71,9 @@ class Graph:
         level = self.form.levels[0]
         self.base = tree.start & ~((1 << level.shift + level.bits) - 1)
         self._lost = lost
+        self._entries: ByteCache[Node, Entries] = ByteCache(CACHED)
         self._groups: ByteCache[Node, tuple[Group, ...]] = ByteCache(CACHED)
         self._lost_nodes: dict[Node, Reason] = {}
-        self.visits = cache(self._visits)
         self.uniform = cache(self._uniform)
 
     def span(self, depth: int) -> int:
@@ -74,17 +84,33 @@ class Graph:
         """The table that a group of entries points to."""
         return Node(node.depth + 1, group.target, group.rights)
 
+    def entries(self, node: Node) -> Entries:
+        """The entries of a table that do anything; none where it cannot be read, see :meth:`reason`."""
+        found = self._entries.get(node)
+        if found is None:
+            found = self._decode(node)
+            self._entries.put(node, found, 400 + 25 * len(found.numbers))
+        return found
+
     def groups(self, node: Node) -> tuple[Group, ...]:
-        """What the entries of a table do; none where it cannot be read, see :meth:`reason`."""
+        """The same with neighbours that do the same as one."""
         found = self._groups.get(node)
         if found is None:
-            found = tuple(self._decode(node))
+            found = tuple(_grouped(self.entries(node), 1 << self.form.levels[node.depth].shift))
             self._groups.put(node, found, 200 + 150 * len(found))
         return found
 
+    def children(self, node: Node) -> Iterator[Node]:
+        """The different tables that a table points to."""
+        entries = self.entries(node)
+        if entries.is_table.any():
+            pairs = np.stack((entries.targets[entries.is_table], entries.values[entries.is_table]), axis=1)
+            for target, rights in np.unique(pairs, axis=0).tolist():
+                yield Node(node.depth + 1, target, rights)
+
     def reason(self, node: Node) -> Reason | None:
         """Why a table cannot be read, None where it can."""
-        self.groups(node)
+        self.entries(node)
         return self._lost_nodes.get(node)
 
     def report_lost(self, start: int, end: int) -> None:
@@ -104,10 +130,25 @@ class Graph:
                 self._report(
                     node, reason, max(base, start), min(base + (span << self.form.levels[node.depth].bits), end)
                 )
-            for group in reversed(self.groups(node)):
-                places = places_of(base + group.first * span, span, group.repeats, start, end) if group.is_table else ()
-                if places:
-                    pending.append((self.child(node, group), places[0]))
+            below = [
+                (at, child) for child, at in self._first_places(node, base, start, end).items() if child not in seen
+            ]
+            pending += [(child, at) for at, child in sorted(below, reverse=True)]
+
+    def _first_places(self, node: Node, base: int, start: int, end: int) -> dict[Node, int]:
+        """The tables that a table points to, and the first address between two at which each is met."""
+        entries, span = self.entries(node), self.span(node.depth)
+        low, high = (start - base) // span, -(-(end - base) // span)
+        asked = entries.is_table & (entries.numbers >= low) & (entries.numbers < high)
+        if not asked.any():
+            return {}
+        pairs = np.stack((entries.targets[asked], entries.values[asked]), axis=1)
+        distinct, firsts = np.unique(pairs, axis=0, return_index=True)
+        places = entries.numbers[asked][firsts].tolist()
+        return {
+            Node(node.depth + 1, target, rights): base + number * span
+            for (target, rights), number in zip(distinct.tolist(), places, strict=True)
+        }
 
     def _report(self, node: Node, reason: Reason, start: int, end: int) -> None:
         if start >= end:
@@ -120,31 +161,21 @@ class Graph:
             except GuestMemoryError as error:
                 raise lost_table(node.table, start, error) from error
 
-    def _decode(self, node: Node) -> Iterator[Group]:
+    def _decode(self, node: Node) -> Entries:
         form, level = self.form, self.form.levels[node.depth]
         words = self._read(node, (1 << level.bits) * form.entry_size)
         numbers = np.flatnonzero(words)
         words = words[numbers]
         mapped, pages = pages_of(form, level, words)
         rights = denied(words, level.page_denials) | np.uint64(node.denied)
-        access = np.array(form.rights, dtype=np.uint64)[rights.astype(np.intp)]
-        is_table = np.zeros(len(words), dtype=np.bool_)
-        targets, values = pages, access
+        values = np.array(form.rights, dtype=np.uint64)[rights.astype(np.intp)]
+        is_table, targets = np.zeros(len(words), dtype=np.bool_), pages
         if level.is_table != NEVER:
             is_table, tables = tables_of(form, level, words)
             below = denied(words, level.table_denials) | np.uint64(node.denied)
-            targets, values = np.where(is_table, tables, pages), np.where(is_table, below, access)
+            targets, values = np.where(is_table, tables, pages), np.where(is_table, below, values)
         kept = mapped | is_table
-        numbers, is_table, targets, values = numbers[kept], is_table[kept], targets[kept], values[kept]
-        if not len(numbers):
-            return
-        step = np.where(is_table[1:], np.uint64(0), np.uint64(1 << level.shift))
-        same = (numbers[1:] == numbers[:-1] + 1) & (is_table[1:] == is_table[:-1]) & (values[1:] == values[:-1])
-        same &= targets[1:] == targets[:-1] + step
-        firsts = np.flatnonzero(np.concatenate(([True], ~same)))
-        counts = np.diff(np.append(firsts, len(numbers)))
-        columns = (numbers[firsts], counts, is_table[firsts], targets[firsts], values[firsts])
-        yield from map(Group, *(column.tolist() for column in columns))
+        return Entries(numbers[kept], is_table[kept], targets[kept], values[kept])
 
     def _read(self, node: Node, size: int) -> Addresses:
         """The entries of a table; zeros, and a reason, where pages of it cannot be read."""
@@ -163,25 +194,32 @@ class Graph:
         raw = pages.reshape(-1)[inside : inside + size]
         return raw.view(entry_type(self.form)).astype(np.uint64)
 
-    def _visits(self, node: Node) -> int:
-        """How many tables a walk through everything would visit."""
-        return 1 + sum(
-            group.repeats * self.visits(self.child(node, group)) for group in self.groups(node) if group.is_table
-        )
-
     def _uniform(self, node: Node) -> int | None:
         """The access of every byte that a table speaks for, where it is the same; -1 where nothing is mapped; else None.
 
         Of a lost table nothing is.
         """
-        total, found = 0, set()
-        for group in self.groups(node):
-            found.add(self.uniform(self.child(node, group)) if group.is_table else group.rights)
-            total += group.repeats
+        entries = self.entries(node)
+        found: set[int | None] = {self.uniform(child) for child in self.children(node)}
+        found.update(np.unique(entries.values[~entries.is_table]).tolist())
         if not found or found == {-1}:
             return -1
-        whole = total == 1 << self.form.levels[node.depth].bits
+        whole = len(entries.numbers) == 1 << self.form.levels[node.depth].bits
         return found.pop() if whole and len(found) == 1 else None
+
+
+def _grouped(entries: Entries, span: int) -> Iterator[Group]:
+    """Neighbouring entries that do the same as groups; pages of ``span`` bytes do when they follow each other."""
+    numbers, is_table, targets, values = entries
+    if not len(numbers):
+        return
+    step = np.where(is_table[1:], np.uint64(0), np.uint64(span))
+    same = (numbers[1:] == numbers[:-1] + 1) & (is_table[1:] == is_table[:-1]) & (values[1:] == values[:-1])
+    same &= targets[1:] == targets[:-1] + step
+    firsts = np.flatnonzero(np.concatenate(([True], ~same)))
+    counts = np.diff(np.append(firsts, len(numbers)))
+    columns = (numbers[firsts], counts, is_table[firsts], targets[firsts], values[firsts])
+    yield from map(Group, *(column.tolist() for column in columns))
 
 
 def runs(graph: Graph, start: int, end: int) -> Iterator[Runs]:
@@ -245,11 +283,12 @@ def reverse(graph: Graph, gpa: int, start: int, end: int) -> Iterator[int]:
 
     @cache
     def has(node: Node) -> bool:
-        span = graph.span(node.depth)
-        return any(
-            has(graph.child(node, group)) if group.is_table else 0 <= gpa - group.target < group.repeats * span
-            for group in graph.groups(node)
-        )
+        entries = graph.entries(node)
+        pages = entries.targets[~entries.is_table]
+        span = np.uint64(graph.span(node.depth))
+        if len(pages) and bool(((pages <= np.uint64(gpa)) & (np.uint64(gpa) - pages < span)).any()):
+            return True
+        return any(map(has, graph.children(node)))
 
     def below(node: Node, base: int) -> Iterator[int]:
         span = graph.span(node.depth)
