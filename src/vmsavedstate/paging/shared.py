@@ -51,7 +51,7 @@ class Group(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """The entries of a table that do anything, in order: number, whether each points to a table, where to, and the rights."""
+    """The entries of a table that do anything, in order: number, whether it points to a table, where to, and rights."""
 
     numbers: npt.NDArray[np.intp]
     is_table: npt.NDArray[np.bool_]
@@ -131,11 +131,11 @@ class Graph:
                     node, reason, max(base, start), min(base + (span << self.form.levels[node.depth].bits), end)
                 )
             below = [
-                (at, child) for child, at in self._first_places(node, base, start, end).items() if child not in seen
+                (at, child) for child, at in self.first_places(node, base, start, end).items() if child not in seen
             ]
             pending += [(child, at) for at, child in sorted(below, reverse=True)]
 
-    def _first_places(self, node: Node, base: int, start: int, end: int) -> dict[Node, int]:
+    def first_places(self, node: Node, base: int, start: int, end: int) -> dict[Node, int]:
         """The tables that a table points to, and the first address between two at which each is met."""
         entries, span = self.entries(node), self.span(node.depth)
         low, high = (start - base) // span, -(-(end - base) // span)
