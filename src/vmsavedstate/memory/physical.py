@@ -5,6 +5,7 @@ Knows where pages are kept only through :class:`vmsavedstate.snapshot.PageBackin
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -101,11 +102,11 @@ class GuestPhysicalMemory:
         self.lifetime.add(self)
         self.ranges = tuple(sorted(ranges, key=lambda item: item.start_page))
         self.backing = backing
-        self._starts = [item.start_page * PAGE_SIZE for item in self.ranges]
-        self._ends = [(item.start_page + item.page_count) * PAGE_SIZE for item in self.ranges]
-        self._positions = [item.backing_page * PAGE_SIZE for item in self.ranges]
-        sizes = [item.page_count * PAGE_SIZE for item in self.ranges]
-        self._raw_starts = [0, *accumulate(sizes)]
+        self._starts = _column(item.start_page * PAGE_SIZE for item in self.ranges)
+        self._ends = _column((item.start_page + item.page_count) * PAGE_SIZE for item in self.ranges)
+        self._positions = _column(item.backing_page * PAGE_SIZE for item in self.ranges)
+        sizes = (item.page_count * PAGE_SIZE for item in self.ranges)
+        self._raw_starts = _column(accumulate(sizes, initial=0))
         self.size = self._raw_starts.pop()
         self._recent = (0, 0, 0)  # the range that was read last
 
@@ -415,6 +416,15 @@ class GuestPhysicalMemory:
                     remedy=FILL_BYTE if fill is None else None,
                 )
             target[start:end] = bytes((fill,)) * (end - start)
+
+
+def _column(values: Iterator[int]) -> array[int] | list[int]:
+    """Numbers in little memory; as a list where one has more than 64 bits, such as the end of all addresses."""
+    listed = list(values)
+    try:
+        return array("Q", listed)
+    except OverflowError:
+        return listed
 
 
 def _addresses(start: int, end: int) -> str:

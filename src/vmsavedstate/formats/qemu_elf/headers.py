@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
 from ...errors import CorruptFileError, FormatError, LimitError
@@ -54,10 +56,9 @@ class _Table(NamedTuple):
     entry: struct.Struct
     fields: tuple[str, ...]
 
-    def entries(self) -> Iterator[dict[str, int]]:
-        """Each entry by the names of its fields."""
-        for values in self.entry.iter_unpack(self.raw):
-            yield dict(zip(self.fields, values, strict=True))
+    def columns(self, *names: str) -> Iterator[tuple[int, ...]]:
+        """Some fields of each entry."""
+        return map(itemgetter(*map(self.fields.index, names)), self.entry.iter_unpack(self.raw))
 
 
 class _Headers(NamedTuple):
@@ -81,16 +82,14 @@ def read_headers(source: Source, log: FindingLog) -> ElfCore:
     loads: list[Load] = []
     notes: list[Note] = []
     note_bytes = 0
-    for entry in headers.programs.entries():
-        if entry["type"] == layout.PT_LOAD:
-            loads.append(Load(entry["paddr"], entry["offset"], entry["filesz"], entry["memsz"]))
-        elif entry["type"] == layout.PT_NOTE:
-            note_bytes += entry["filesz"]
+    for kind, gpa, offset, size, memory_size in headers.programs.columns("type", "paddr", "offset", "filesz", "memsz"):
+        if kind == layout.PT_LOAD:
+            loads.append(Load(gpa, offset, size, memory_size))
+        elif kind == layout.PT_NOTE:
+            note_bytes += size
             if note_bytes > MAX_NOTES:
-                raise _too_much(
-                    source, entry["offset"], entry["filesz"], f"the notes claim {note_bytes:#x} bytes", MAX_NOTES
-                )
-            notes.extend(_notes(source, entry["offset"], entry["filesz"], log, MAX_NOTE_COUNT - len(notes)))
+                raise _too_much(source, offset, size, f"the notes claim {note_bytes:#x} bytes", MAX_NOTES)
+            notes.extend(_notes(source, offset, size, log, MAX_NOTE_COUNT - len(notes)))
     _refuse_others(source, notes)
     _report_uncovered(source, headers, log)
     return ElfCore(headers.machine, tuple(loads), tuple(notes))
@@ -144,9 +143,9 @@ def _read_tables(source: Source) -> _Headers:
 
 
 def _section_names(source: Source, sections: _Table, index: int) -> bytes:
-    for number, entry in enumerate(sections.entries()):
-        if number == index and entry["offset"] < source.size:
-            return source.read(entry["offset"], min(entry["size"], MAX_NAMES, source.size - entry["offset"]))
+    for number, (offset, size) in enumerate(sections.columns("offset", "size")):
+        if number == index and offset < source.size:
+            return source.read(offset, min(size, MAX_NAMES, source.size - offset))
     return b""
 
 
@@ -217,20 +216,21 @@ def _report_uncovered(source: Source, headers: _Headers, log: FindingLog) -> Non
     Less than a page, or than what the next segment is aligned to, is padding.
     """
     covered = headers.covered
-    alignments: dict[int, int] = {}
-    for entry in headers.programs.entries():
-        covered.add(entry["offset"], entry["offset"] + entry["filesz"])
-        alignments[entry["offset"]] = entry["align"]
-    for entry in headers.sections.entries():
-        if entry["type"] not in (0, layout.SHT_NOBITS):
-            covered.add(entry["offset"], entry["offset"] + entry["size"])
-    at, total, first = 0, 0, 0
-    for start, end in [*covered.spans(), (source.size, source.size)]:
-        size = min(start, source.size) - at
-        if size >= PAGE_SIZE and size >= alignments.get(start, 0):
-            first = first if total else at
-            total += size
-        at = max(at, end)
+    for offset, size in headers.programs.columns("offset", "filesz"):
+        covered.add(offset, offset + size)
+    for kind, offset, size in headers.sections.columns("type", "offset", "size"):
+        if kind not in (0, layout.SHT_NOBITS):
+            covered.add(offset, offset + size)
+    spans = [*covered.spans(), (source.size, source.size)]
+    gaps = {
+        start: (before, min(start, source.size) - before)
+        for (_, before), (start, _) in pairwise([(0, 0), *spans])
+        if min(start, source.size) - before >= PAGE_SIZE
+    }
+    for offset, alignment in headers.programs.columns("offset", "align") if gaps else ():
+        if offset in gaps and gaps[offset][1] < alignment:
+            del gaps[offset]
+    total, first = sum(size for _, size in gaps.values()), min((at for at, _ in gaps.values()), default=0)
     if total:
         log.note(
             "elf.file.uncovered", source.path, first,

@@ -7,6 +7,7 @@ a hole.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -38,20 +39,26 @@ class Segments:
         self._log = log
         self._copies: list[_Stretch] = []
         self._copied = Coverage()  # file offsets: what a hostile file names again and again is compared once
-        self._stretches = sorted(self._disjoint(loads))
-        self._starts = [item.start for item in self._stretches]
-        stored = [item for item in self._stretches if item.start < item.stored_end]
-        # Of whole pages, so that the rest of a page is read, and found to be a hole.
-        self._stored_starts = [item.start // PAGE_SIZE * PAGE_SIZE for item in stored]
-        self._stored_ends = [-(-item.stored_end // PAGE_SIZE) * PAGE_SIZE for item in stored]
+        found = self._one_by_one(loads) if _are_apart(loads) else sorted(self._disjoint(loads))
+        # Columns instead of objects: there may be a million. The ends are of the last byte, which fits into 64 bits.
+        self._starts, self._lasts, self._stored, self._offsets = (array("Q") for _ in range(4))
+        for item in found:
+            self._starts.append(item.start)
+            self._lasts.append(item.end - 1)
+            self._stored.append(item.stored_end - item.start)
+            self._offsets.append(item.offset)
+        count = len(self._starts)
+        self._next_stored = array("Q", [count] * (count + 1))  # of each, itself or the next of which the file holds any
+        for index in reversed(range(count)):
+            self._next_stored[index] = index if self._stored[index] else self._next_stored[index + 1]
 
     @property
     def ranges(self) -> tuple[MemoryRange, ...]:
         """The memory as the engine takes it: a range per segment, of every page that it fills at least in part."""
         found: list[MemoryRange] = []
         done = 0  # the page behind the last range: two segments may share one
-        for item in self._stretches:
-            first, end = max(done, item.start // PAGE_SIZE), -(-item.end // PAGE_SIZE)
+        for start, last in zip(self._starts, self._lasts, strict=True):
+            first, end = max(done, start // PAGE_SIZE), last // PAGE_SIZE + 1
             if first < end:
                 found.append(MemoryRange(first, end - first, first))
                 done = end
@@ -60,9 +67,8 @@ class Segments:
     def read(self, position: int, size: int) -> tuple[bytes, Sequence[Unreadable]]:
         """``size`` bytes from ``position``; what the file does not hold is zero and listed."""
         index = bisect_right(self._starts, position) - 1
-        if index >= 0 and position + size <= self._stretches[index].stored_end:
-            item = self._stretches[index]
-            return self._source.read(item.offset + position - item.start, size), ()
+        if index >= 0 and position - self._starts[index] + size <= self._stored[index]:
+            return self._source.read(self._offsets[index] + position - self._starts[index], size), ()
         buffer = bytearray(size)
         lost = self.read_into(position, memoryview(buffer))
         return bytes(buffer), lost
@@ -73,7 +79,7 @@ class Segments:
         at, end = position, position + len(buffer)
         while at < end:
             index = bisect_right(self._starts, at) - 1
-            item = self._stretches[index] if index >= 0 else None
+            item = self._stretch(index) if index >= 0 else None
             if item is not None and at < item.stored_end:
                 stop = min(end, item.stored_end)
                 self._source.read_into(item.offset + at - item.start, buffer[at - position : stop - position])
@@ -94,13 +100,20 @@ class Segments:
 
     def next_stored(self, position: int) -> int | None:
         """The first position from ``position`` on that is in a page of which the file holds something; None if none is."""
-        index = bisect_right(self._stored_ends, position)
-        return max(position, self._stored_starts[index]) if index < len(self._stored_starts) else None
+        index = max(0, bisect_right(self._starts, position) - 1)
+        # Of whole pages, so that the rest of a page is read, and found to be a hole.
+        if index < len(self._starts) and position >= _page_end(self._starts[index] + self._stored[index]):
+            index += 1
+        index = self._next_stored[index]
+        return max(position, self._starts[index] // PAGE_SIZE * PAGE_SIZE) if index < len(self._starts) else None
+
+    def _stretch(self, index: int) -> _Stretch:
+        start = self._starts[index]
+        return _Stretch(start, self._lasts[index] + 1, start + self._stored[index], self._offsets[index])
 
     def describe(self) -> dict[str, int]:
         """The number of segments and their bytes in the file."""
-        stored = sum(item.stored_end - item.start for item in self._stretches)
-        return {"segments": len(self._stretches), "stored_bytes": stored}
+        return {"segments": len(self._starts), "stored_bytes": sum(self._stored)}
 
     def check(self, done: Coverage) -> Iterator[int]:
         """Compare second copies of memory with the first ones, which are read."""
@@ -117,6 +130,13 @@ class Segments:
                     break
                 checked += size
                 yield checked
+
+    def _one_by_one(self, loads: Sequence[Load]) -> Iterator[_Stretch]:
+        """Each segment as it is; they do not overlap."""
+        _report_limited(loads, self._source, self._log)
+        for load in sorted(loads):
+            if load.memory_size:
+                yield _Stretch(load.gpa, load.gpa + load.memory_size, self._stored_end(load), load.offset)
 
     def _disjoint(self, loads: Sequence[Load]) -> Iterator[_Stretch]:
         """Each segment, less what an earlier one covers: dumps by virtual address name pages repeatedly."""
@@ -169,6 +189,20 @@ class Segments:
                 "the file ends within a memory segment", found=f"{held:#x} bytes", expected=f"{load.file_size:#x}",
             )  # fmt: skip
         return load.gpa + held
+
+
+def _page_end(address: int) -> int:
+    return -(-address // PAGE_SIZE) * PAGE_SIZE
+
+
+def _are_apart(loads: Sequence[Load]) -> bool:
+    """Whether segments are possible and do not overlap, as those of every sound dump but of virtual memory."""
+    end = 0
+    for load in sorted(loads):
+        if load.gpa < end or load.file_size > load.memory_size:
+            return False
+        end = load.gpa + load.memory_size
+    return end <= 1 << 64
 
 
 class _Insides:
