@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import click
 
 from ..sizes import human_size
@@ -30,6 +32,8 @@ def _show_memory(state: SavedState, as_json: bool) -> None:
     if as_json:
         show_json("chunks", memory.to_dict())
         return
+    chunks = memory.chunks
+    raw = accumulate((item.size for item in chunks), initial=0)
     show_table(
         f"Guest physical memory: {human_size(memory.size)}, pages of {memory.page_size} bytes",
         ("Start", "End", "Size", "First page", "Pages", "Raw offset"),
@@ -40,9 +44,9 @@ def _show_memory(state: SavedState, as_json: bool) -> None:
                 human_size(item.size),
                 hex(item.start_page),
                 hex(item.page_count),
-                hex(memory.raw_offset(item.start)),
+                hex(offset),
             )
-            for item in memory.chunks
+            for item, offset in zip(chunks, raw, strict=False)
         ),
     )
 

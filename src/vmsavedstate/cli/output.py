@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Row = Sequence[object]
 LINES_WITH_BAR = 100
+MOST_ALIGNED = 10_000  # rows of a table that are looked at for the widths of its columns
 
 
 def printable(text: str) -> str:
@@ -103,11 +105,16 @@ def show_fields(title: str, fields: Iterable[tuple[str, object]]) -> None:
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
     """A titled table; numbers to the right. On a terminal with lines, in a pipe as aligned text without them."""
-    texts = [[printable(str(cell)) for cell in row] for row in rows]
+    found = iter(rows)
+    texts = [[printable(str(cell)) for cell in row] for row in islice(found, MOST_ALIGNED)]
     right = [all(cell[:1].isdigit() or cell == "-" for cell in column) for column in zip(*texts, strict=True)]
     click.secho(title, bold=True)
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
-    if sys.stdout.isatty() and sum(widths) + 3 * len(widths) <= shutil.get_terminal_size().columns:
+    if (
+        sys.stdout.isatty()
+        and len(texts) < MOST_ALIGNED
+        and sum(widths) + 3 * len(widths) <= shutil.get_terminal_size().columns
+    ):
         _rich_table(columns, texts, right)
         return  # else plain lines, which the terminal wraps: no number is ever cropped, and paths can be copied
     for line in [list(columns), *texts]:
@@ -116,6 +123,9 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
             for cell, width, number in zip(line, widths, right or [False] * len(widths), strict=True)
         )
         click.echo(("  " + "  ".join(cells)).rstrip())
+    for row in found:  # as they come, in the widths of the first: a table may have a million
+        cells = (f"{printable(str(cell)):{width}}" for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write(("  " + "  ".join(cells)).rstrip() + "\n")
 
 
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> None:

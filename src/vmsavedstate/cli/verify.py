@@ -10,6 +10,8 @@ from .app import DONE, INPUT_AT_FAULT
 from .arguments import companion_option, file_argument, json_option, registers_option
 from .output import closing_with, printable, progress_bar, show_findings, show_json
 
+SHOWN_GAPS = 1000
+
 
 @click.command()
 @file_argument
@@ -34,7 +36,9 @@ def _show(report: Report) -> None:
         click.echo(f"Checked {printable(report.file)}: {report.checked}")
     if report.findings or report.error is None:
         show_findings(report.findings)
-    for gap in report.unreadable:
+    for gap in report.unreadable[:SHOWN_GAPS]:
         click.secho(f"  guest memory {gap.start:#x} to {gap.end - 1:#x} cannot be read ({gap.reason})", fg="red")
+    if len(report.unreadable) > SHOWN_GAPS:
+        click.echo(f"  and {len(report.unreadable) - SHOWN_GAPS:,} more ranges: --json lists all")
     if report.error is not None:
         click.secho(f"Cannot be read: {printable(report.error.for_command())}", fg="red")
