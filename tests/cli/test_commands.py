@@ -246,6 +246,9 @@ def test_read_of_a_damaged_block_leaves_no_half_file(damaged: Path) -> None:
     assert not target.with_name("out.partial").exists()
 
 
+EXAMPLE_VSV_MAGIC = bytes.fromhex("03201802")  # of a .bin or .vsv
+
+
 def test_evidence_is_never_an_output(tmp_path: Path) -> None:
     path = write_state(tmp_path / "x.vmrs")
     digest = hashlib.sha256(path.read_bytes()).digest()
@@ -257,6 +260,32 @@ def test_evidence_is_never_an_output(tmp_path: Path) -> None:
         assert "never overwritten" in answer.err
     assert vmrs("keys", path, "/savedstate/VmVersion", "--out", path, "--force").code == 1
     assert hashlib.sha256(path.read_bytes()).digest() == digest
+
+
+@pytest.mark.parametrize("what", ["header", "table", "half", "both headers", "companion"])
+def test_damaged_evidence_is_never_an_output(tmp_path: Path, what: str) -> None:
+    """A container that cannot be opened is evidence all the same, and so is one whose header is lost."""
+    source, target = write_state(tmp_path / "x.vmrs"), tmp_path / "y.vmrs"
+    raw = bytearray(source.read_bytes())
+    if what == "header":
+        raw[8:40] = bytes(32)
+    elif what == "table":
+        raw[0x2000:0x2100] = b"\xee" * 0x100
+    elif what == "half":
+        raw = raw[: 0x2000 + 5]
+    elif what == "both headers":
+        raw[0:0x2000] = bytes(0x2000)
+    else:
+        raw = bytearray(EXAMPLE_VSV_MAGIC + bytes(4096))
+    target.write_bytes(raw)
+    commands: tuple[list[str | Path], ...] = (
+        ["read", source, "--gpa", "0", "--size", "1", "--out", target, "--force"],
+        ["keys", source, "/savedstate/VmVersion", "--out", target, "--force"],
+    )
+    for command in commands:
+        answer = vmrs(*command)
+        assert answer.code == 1 and "never overwritten" in answer.err
+        assert target.read_bytes() == raw
 
 
 def test_screen(tmp_path: Path) -> None:

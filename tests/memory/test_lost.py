@@ -10,6 +10,7 @@ import pytest
 import vmsavedstate
 from support import partition as p
 from support.states import BLOCK, numbered_pages, write_state
+from support.tables import memory_of
 from vmsavedstate import codec
 from vmsavedstate.errors import (
     GuestMemoryError,
@@ -74,3 +75,18 @@ def test_gaps_are_merged_and_cut_to_what_was_asked(tmp_path: Path) -> None:
         assert [tuple(gap) for gap in state.memory.gaps(0, 3 * BLOCK)] == [(BLOCK, 3 * BLOCK, "damaged")]
         inside = state.memory.gaps(BLOCK + 0x2345, BLOCK)
         assert [tuple(gap) for gap in inside] == [(BLOCK + 0x2345, 2 * BLOCK + 0x2345, "damaged")]
+
+
+def test_a_strict_batch_names_the_lowest_page_that_is_lost() -> None:
+    """In whatever order pages are asked for: its address and its reason, and how many there are."""
+    lost = {(0x3000, 0x4000): "damaged", (0x6000, 0x8000): "missing"}
+    memory = memory_of({}, [(0, 0x10000)], lost=lost, strict=True)
+    for asked, start, reason, count in (
+        ([9, 7, 1, 6, 3, 6], 0x3000, "damaged", 4), ([7, 2, 6], 0x6000, "missing", 2), ([6, 7, 6], 0x6000, "missing", 3),
+        ([8, 7], 0x7000, "missing", 1),
+    ):  # fmt: skip
+        with pytest.raises(GuestMemoryError) as caught:
+            memory.pages(asked)
+        error = caught.value
+        assert (error.start, error.end, error.reason) == (start, start + 0x1000, reason)
+        assert f"{count} of the pages cannot be read, the first at guest physical address {start:#x}" in error.message

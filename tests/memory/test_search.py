@@ -159,3 +159,22 @@ def test_virtual_memory_in_its_own_order() -> None:
     assert list(space.find(b"nee")) == [0x1FFD, 0x4FFD]
     assert list(space.find(b"nee", 0x2000)) == [0x4FFD]
     assert list(space.find(re.compile(rb"ne+dle-"))) == [0x1FFD]
+
+
+@pytest.mark.parametrize("behind", [1, 2, 200, 256])
+def test_a_look_behind_sees_the_bytes_before_a_window(behind: int) -> None:
+    """A window begins where the certain part of the last one ends; look-behind sees 256 bytes before that."""
+    data = bytearray(3 * BLOCK)
+    places = [BLOCK - module.REACH + step for step in range(-2, 3)] + [
+        2 * BLOCK - module.REACH,
+        2 * BLOCK - module.REACH + 1,
+    ]
+    for place in places:
+        for at in range(place - behind, place):
+            data[at] = data[at] or ord("a")
+        data[place] = ord("b")
+    pattern = re.compile(rb"(?<=a.{%d})b" % (behind - 1), re.DOTALL)
+    whole = [match.start() for match in pattern.finditer(bytes(data))]
+    assert whole
+    blocks = blocks_of(bytes(data), [BLOCK, 2 * BLOCK])
+    assert list(search(blocks, pattern)) == whole

@@ -138,6 +138,7 @@ def is_evidence(path: PathArgument) -> bool:
 
     False where nothing can be read.
     """
+    from ..containers.hvstorage.salvage import has_first_table
     from .refusals import refusal_of
 
     try:
@@ -147,7 +148,8 @@ def is_evidence(path: PathArgument) -> bool:
     try:
         if _is_elf(source):
             return source.size >= 18 and source.read(16, 2) == ET_CORE
-        return any(item.recognises(source) for item in FORMATS) or refusal_of(source) is not None
+        known = any(item.recognises(source) for item in FORMATS) or refusal_of(source) is not None
+        return known or has_first_table(source)
     finally:
         source.close()
 

@@ -38,13 +38,20 @@ def has_lost_header(source: Source) -> bool:
 
     Zeros alone say nothing, so a key table is looked for in the first 4 GiB.
     """
+    if has_first_table(source):
+        return True
+    return (
+        source.size >= HEAD and not any(source.read(0, HEAD)) and next(_key_tables(source, SEARCHED), None) is not None
+    )
+
+
+def has_first_table(source: Source) -> bool:
+    """Whether the first object table begins where it should."""
     at, size = layout.FIRST_OBJECT_TABLE, layout.OBJECT_TABLE_HEADER.size
-    if source.size < HEAD:
+    if at + size > source.size:
         return False
     signature, _ = layout.OBJECT_TABLE_HEADER.unpack(source.read(at, size))
-    if signature == layout.OBJECT_TABLE_SIGNATURE:
-        return True
-    return not any(source.read(0, HEAD - size)) and next(_key_tables(source, SEARCHED), None) is not None
+    return bool(signature == layout.OBJECT_TABLE_SIGNATURE)
 
 
 class Salvage(NamedTuple):
