@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import vmsavedstate
 from support.partition import metadata
 from support.states import BLOCK, numbered_pages, write_state
+from support.tables import memory_of
 from vmsavedstate import GuestPhysicalMemory, SavedState, codec
 from vmsavedstate.errors import GuestMemoryError, GuestMemoryNotFoundError, InvalidArgumentError
 from vmsavedstate.findings import Severity
@@ -391,3 +392,19 @@ def test_a_file_that_shrinks_is_an_error_not_a_crash(tmp_path: Path) -> None:
             stream.truncate(0x3000)
         with pytest.raises(vmsavedstate.VmSavedStateError, match=r"ends .* too early"):
             state.memory.read(0x50000, PAGE)
+
+
+def test_the_flat_stream_begins_in_any_range() -> None:
+    """Reads that begin in each of several ranges, at its first, a middle and its last byte."""
+    pages = {number << 12: bytes([number]) * 4096 for number in range(64)}
+    places = [(0x1000, 0x2000), (0x5000, 0x1000), (0x8000, 0x3000), (0x10000, 0x1000), (0x20000, 0x2000)]
+    memory = memory_of(pages, places)
+    whole = b"".join(memory.read(start, size) for start, size in places)
+    assert memory.read_raw(0, 1 << 20) == whole
+    at = 0
+    for start, size in places:
+        for inside in (0, 5, size - 1):
+            assert memory.read_raw(at + inside, 0x1800) == whole[at + inside : at + inside + 0x1800]
+            assert memory.raw_offset(start + inside) == at + inside
+            assert next(memory.raw_runs(at + inside, 1)).gpa == start + inside
+        at += size

@@ -178,3 +178,9 @@ def test_a_look_behind_sees_the_bytes_before_a_window(behind: int) -> None:
     assert whole
     blocks = blocks_of(bytes(data), [BLOCK, 2 * BLOCK])
     assert list(search(blocks, pattern)) == whole
+
+
+def test_matches_that_overlap_where_two_blocks_meet() -> None:
+    """Every one of them, as inside of a block."""
+    data = b"." * (BLOCK - 5) + b"a" * 10 + b"." * 20
+    assert list(search(blocks_of(data, [BLOCK]), b"aaaa")) == naive(data, b"aaaa") == list(range(BLOCK - 5, BLOCK + 2))
