@@ -59,3 +59,17 @@ def test_holes_of_a_sparse_file(tmp_path: Path) -> None:
     source.overlay([Patch(0, b"patch")])
     assert not source.is_hole(0, 1 << 20)
     source.close()
+
+
+def test_reading_into_a_buffer(tmp_path: Path) -> None:
+    """The bytes of the place, all of them, and an error where the file ends before."""
+    path, content = tmp_path / "x", bytes(range(256)) * 64
+    path.write_bytes(content)
+    source = Source(path)
+    for offset, size in ((0, 1), (5, 4096), (len(content) - 3, 3), (100, 0)):
+        buffer = bytearray(b"\xee" * (size + 2))
+        source.read_into(offset, memoryview(buffer)[1 : size + 1])
+        assert buffer == b"\xee" + content[offset : offset + size] + b"\xee"
+    with pytest.raises(VmSavedStateError):
+        source.read_into(len(content) - 3, memoryview(bytearray(8)))
+    source.close()
