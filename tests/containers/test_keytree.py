@@ -75,3 +75,17 @@ def test_paths_of_same_named_siblings(tmp_path: Path) -> None:
         assert [store.unique_path(entry) for entry in store.walk()] == ["/d[1]", "/d[1]/n", "/d[2]", "/d[2]/n", "/e[1]"]
         for entry in store.walk():
             assert store.find_all(store.unique_path(entry)) == [entry]
+
+
+def test_a_very_long_path_in_a_message(tmp_path: Path) -> None:
+    """Both ends of it: the name at the end tells keys apart."""
+    path = tmp_path / "x.vmrs"
+    with vmsavedstate.StoreWriter(path) as writer:
+        writer.set("/" + "/".join(f"{level:0>100}" for level in range(20)) + "/the-end", "int", 5)
+    with Store.open(path) as store:
+        entry = next(key for key in store.walk() if key.name == "the-end")
+        assert len(entry.path) > 2000 and len(entry.shown) == 403
+        assert (
+            entry.shown.startswith("/" + "0" * 100) and entry.shown.endswith("/the-end") and entry.shown in repr(entry)
+        )
+        assert next(store.walk()).shown == next(store.walk()).path

@@ -133,3 +133,18 @@ def test_overlay_is_what_writing_would_give(
         source.read_into(offset, memoryview(buffer))
         assert buffer == written[offset : offset + size]
     source.close()
+
+
+def test_a_log_that_ends_with_the_file(tmp_path: Path) -> None:
+    """Its entries lie in the file or nothing is applied: never read behind its end."""
+    container = Container([OLD], log=replay_log([(0x5000, b"x" * 46), (0x5000, b"y" * 46)]))
+    path = container.write(tmp_path / "whole.vmrs")
+    raw = path.read_bytes()
+    place = raw.rfind((0x01110003).to_bytes(4, "little"))
+    for entries in (0, 1):
+        cut = tmp_path / f"{entries}.vmrs"
+        cut.write_bytes(raw[: place + 34 + 32 * entries + 5])
+        with Store.open(cut) as store:
+            codes = [item.code for item in store.findings]
+            assert "hvs.replay-log.damaged" in codes and "hvs.replay-log.pending" not in codes
+            assert any("lies outside of the file" in item.message for item in store.findings), store.findings
