@@ -176,11 +176,13 @@ def test_advice_is_given_where_it_can_be_followed() -> None:
 
 
 @pytest.mark.parametrize("start", [LOST_AT - 0x1000, LOST_AT, LOST_AT + 0x3000, LOST_AT + 0x1FF000])
-def test_gaps_over_a_lost_table(tmp_path: Path, start: int) -> None:
+@pytest.mark.parametrize("half", [0, TOP - (1 << 47)])
+def test_gaps_over_a_lost_table(tmp_path: Path, start: int, half: int) -> None:
     """From anywhere in what it speaks for up to its end, and on behind it."""
     with lost_table_state(tmp_path / "x.vmrs") as state:
         space, end = state.processors[0].space, 2 * LOST_AT + 0x2000
-        gaps = [(gap.start, gap.end, str(gap.reason)) for gap in space.gaps(start, end - start)]
+        found = space.gaps(half + start, end - start)
+        gaps = [(gap.start - half, gap.end - half, str(gap.reason)) for gap in found]
         before = [(start, LOST_AT, "unmapped")] if start < LOST_AT else []
         lost = [(max(start, LOST_AT), 2 * LOST_AT, "missing")]
         assert gaps == [*before, *lost, (2 * LOST_AT + 0x1000, end, "unmapped")]
