@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.samples import Samples
+from vmsavedstate import codec
 
 CPU = 3 * 10.0  # seconds: three times what a quiet machine may take
 MEMORY = 700 << 20
@@ -67,7 +68,8 @@ def test_a_hostile_file(reports: Samples, name: str, command: str) -> None:
     code, seconds, memory, told = run([first, *more, reports(f"hostile/{name}"), *pattern])
     assert code in (0, 1), told[-500:]
     assert "this should not happen" not in told
-    assert seconds < FILES[name].get(command, CPU), f"{seconds} s"
+    limit = FILES[name].get(command, CPU) if codec.extension() is not None else CPU  # the fallback decodes slower
+    assert seconds < limit, f"{seconds} s"
     assert memory < MEMORY, f"{memory >> 20} MiB"
 
 
