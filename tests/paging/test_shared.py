@@ -243,3 +243,26 @@ def test_matches_across_the_ends_of_large_pages(strict: bool) -> None:
         graph = shared.Graph(memory, tree, enumeration._ignored)
         found = list(shared_search.SharedSearch(graph, memory, pattern, list, None).addresses(0, tree.end))
         assert found == expected != [], pattern
+
+
+@pytest.mark.usefixtures("in_seconds")
+def test_a_tagged_range_of_a_shared_region() -> None:
+    """ARM64 with software tags: 512 GiB through one table of each level, text above it, asked for with a tag."""
+    from paging.test_forms import arm, tcr
+
+    flags = 0x403
+    pages = {
+        0x1000: table(dict.fromkeys(range(511), 0x2003) | {511: 0x6003}), 0x2000: table(dict.fromkeys(range(512), 0x3003)),
+        0x3000: table(dict.fromkeys(range(512), 0x5000 | flags)), 0x5000: bytes(4096),
+        0x6000: table({511: 0x7003}), 0x7000: table({511: 0x8000 | flags}), 0x8000: NEEDLE.ljust(4096, b"."),
+    }  # fmt: skip
+    registers = arm(tcr(25, 25, 12, more=3 << 37), 0x1000, 0x1000)
+    space = space_of(memory_of(placed(pages), RAM), "arm64", **registers)
+    end, tag = 1 << 39, 0xB4 << 56
+    assert space._is_shared
+    assert list(space.find(NEEDLE, 0, end)) == [end - 0x1000]
+    assert list(space.find(NEEDLE, tag, tag + end)) == [tag + end - 0x1000]
+    assert list(space.reverse(0x8000, tag, tag + end)) == [tag + end - 0x1000]
+    assert [(item.gva, item.size) for item in space.regions(tag, tag + end)] == [
+        (tag, 511 << 30), (tag + end - 0x1000, 0x1000),
+    ]  # fmt: skip

@@ -293,16 +293,25 @@ class AddressSpace:
         self, pattern: Pattern, start: int, end: int, progress: Progress | None, unread: Unread | None
     ) -> Iterator[int]:
         """See :meth:`find`: for tables that are met again and again. Lost ones, and gaps in strict mode, raise."""
+        for low, high, tag in self._regime.aliases(start, end):
+            for at in self._find_untagged(pattern, low, high, tag, progress, unread):
+                yield at + tag
+
+    def _find_untagged(
+        self, pattern: Pattern, start: int, end: int, tag: int, progress: Progress | None, unread: Unread | None
+    ) -> Iterator[int]:
+        """The same for a range without a tag; ``tag`` is what to add to the addresses of gaps."""
         from .shared import Graph
         from .shared_search import SharedSearch
 
         def gap(found: MemoryGap) -> None:
             low, high = max(found.start, start), min(found.end, end)
             if low < high:
+                met = MemoryGap(low + tag, high + tag, found.reason)
                 if self._memory.strict:
-                    self._refuse_gap(MemoryGap(low, high, found.reason))
+                    self._refuse_gap(met)
                 if unread is not None:
-                    unread(MemoryGap(low, high, found.reason))
+                    unread(met)
 
         def lost(table: LostTable) -> None:
             if table.reason != Reason.HOLE:
