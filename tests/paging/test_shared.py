@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import vmsavedstate
 from support.tables import LONG, memory_of, placed, space_of, table
 from vmsavedstate import Access, AddressSpace, LostTable
 from vmsavedstate.memory import MemoryGap
@@ -266,3 +267,16 @@ def test_a_tagged_range_of_a_shared_region() -> None:
     assert [(item.gva, item.size) for item in space.regions(tag, tag + end)] == [
         (tag, 511 << 30), (tag + end - 0x1000, 0x1000),
     ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("in_seconds")
+def test_tables_that_are_part_of_themselves() -> None:
+    """All of them are too many to search, and the error says so at once; a smaller range, as it advises, is searched."""
+    words = table(dict.fromkeys(range(511), 0x1007) | {511: 0x2007})
+    space = space_of(memory_of({0x1000: words, 0x2000: NEEDLE.ljust(4096, b".")}, RAM), **LONG, cr3=0x1000)
+    with pytest.raises(vmsavedstate.PageTablesError, match="point into each other") as caught:
+        list(space.find(NEEDLE))
+    assert "a smaller range" in (caught.value.remedy or "")
+    last = 511 << 12  # the last entry of a last table
+    assert list(space.find(NEEDLE, 0, 1 << 21)) == [last]
+    assert list(space.find(NEEDLE, 5 << 21, 7 << 21)) == [(5 << 21) + last, (6 << 21) + last]

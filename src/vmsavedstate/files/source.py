@@ -81,14 +81,18 @@ class Source(Descriptor):
 
         Costs a few microseconds: for ranges that would take longer to read.
         """
+        fd = self._fd
         if not self._direct or not _HAS_HOLES or offset + size > self.file_size:
             return False
         try:
-            return os.lseek(self._fd, offset, os.SEEK_DATA) >= offset + size
-        except OSError as error:
-            return error.errno == errno.ENXIO and os.fstat(self._fd).st_size >= offset + size  # no data up to the end
+            found = os.lseek(fd, offset, os.SEEK_DATA) >= offset + size
         except OverflowError:
             return False
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # no data up to the end
+                return False
+            found = os.fstat(fd).st_size >= offset + size
+        return found and self._fd == fd  # closed meanwhile, the number may mean another file
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill a writable byte view from byte ``offset``; errors as for :meth:`read`."""

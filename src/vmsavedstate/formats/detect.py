@@ -79,12 +79,14 @@ def _hvstorage_keys(source: Source, log: FindingLog) -> KeyTree:
         return left
 
 
+# Also what a file is taken for whose header is lost.
+VMRS = Format("vmrs", is_hvstorage, ".hyperv.vmrs", (), _hvstorage_keys)
 # In this order: the signature of HyperVStorage is looked for in a second place as well, so it comes last.
 FORMATS = (
     Format("qemu-elf", _is_elf, ".qemu_elf.reader", ("registers",), None),
     Format("bin+vsv", is_legacy, ".hyperv.pair", ("companion",), _legacy_keys),
-    Format("vmrs", is_hvstorage, ".hyperv.vmrs", (), _hvstorage_keys),
-)  # the last one is also what a file without its header is taken for
+    VMRS,
+)
 _UNWANTED = {
     "companion": "this file is complete in itself, it has no companion",
     "registers": "only dumps of QEMU take registers beside their own",
@@ -163,5 +165,5 @@ def _format_of(source: Source) -> Format:
     from .refusals import refusal_of, unknown_kind
 
     if refusal_of(source) is None and has_lost_header(source):
-        return FORMATS[-1]
+        return VMRS
     raise unknown_kind(source)

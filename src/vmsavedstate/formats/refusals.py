@@ -35,7 +35,8 @@ _VMWARE = (
     "a suspended state or snapshot of VMware",
     "Volatility opens it together with the .vmem beside it; a .vmem itself is raw memory",
 )
-_DISK = "it is a disk, not memory; a saved state is in the .vmrs, or the .bin and .vsv, of the VM"
+_ELSEWHERE = "a saved state is in the .vmrs, or the .bin and .vsv, of the VM"
+_DISK = f"it is a disk, not memory; {_ELSEWHERE}"
 _UNPACK = "unpack it first"
 _RAW = "memory in this form is not read; Volatility opens it, and avml-convert or LiME can write other forms"
 
@@ -61,7 +62,7 @@ REFUSALS = (
     Refusal(b"Xen saved domain", "a saved state of Xen", "restore it and save its memory in another form"),
     Refusal(b"minidump FreeBSD/", "a kernel minidump of FreeBSD", "kgdb opens it; it is not the memory of a whole machine"),
     Refusal(b"vhdxfile", "a virtual disk (VHDX, AVHDX)", _DISK),
-    Refusal(b"GUESTRTS", "the guest state of a VM (VMGS: UEFI variables, TPM)", _DISK.replace("a disk, not", "not")),
+    Refusal(b"GUESTRTS", "the guest state of a VM (VMGS: UEFI variables, TPM)", f"it holds no memory; {_ELSEWHERE}"),
     Refusal(b"conectix", "a virtual disk (VHD)", _DISK),
     Refusal(b"QFI\xfb", "a virtual disk (qcow2)", _DISK),
     Refusal(b"KDMV", "a virtual disk (VMDK)", _DISK),

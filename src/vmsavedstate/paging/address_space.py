@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 PAGE = 4096
 TILE = 1 << 21  # the span of the page table that is lost, at least
+ALONE = 16 << 30  # bytes of which fewer last tables speak than are granted to any set: they are gone through one by one
 
 
 class AddressSpace:
@@ -278,7 +279,7 @@ class AddressSpace:
         check_pattern(pattern)
         self._lifetime.check()
         lost_raise = unread is None or self._memory.strict
-        if self._is_shared:
+        if last - first > ALONE and self._is_shared:
             return self._find_shared(pattern, first, last, progress, None if lost_raise else unread)
         blocks = stream(self._memory.backing, self._parts(first, last, lost_raise=lost_raise), worker_count(None))
         return search(reported(blocks, progress, unread, self._refuse_gap if self._memory.strict else None), pattern)
